@@ -58,6 +58,7 @@ def tombstone(row: Row) -> Row:
         key=row.key,
         created_at=row.created_at,
         epoch=row.epoch,
+        held_since=row.held_since,
         reaffirmed_in=row.reaffirmed_in,
         journal_epoch=row.journal_epoch,
         state=row.state,
