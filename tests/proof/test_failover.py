@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -161,9 +160,7 @@ async def _unfreeze(journal: str, *arguments: str) -> None:
 def test_nothing_is_left_after_a_signal(ending: signal.Signals) -> None:
     """Servers and client processes end, and their files are removed."""
     command = [sys.executable, "-m", "tests.proof.failover", "--asynchronous", "1000"]
-    # A shell's background job ignores SIGINT, and so would what this test starts from within one.
-    signals = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=signals) as process:
+    with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         both = _ports_of(process.pid)
         process.send_signal(ending)
         process.wait(20)

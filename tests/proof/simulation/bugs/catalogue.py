@@ -827,8 +827,8 @@ _CLAIMS: Final = (
         (
             Edit(
                 "engine/claims.py",
-                "            self._let_begin()\n            self._take(claimed.rows)\n",
-                "            self._take(claimed.rows)\n            self._let_begin()\n",
+                "            self._let_begin()\n            self._take(claimed.rows, taken_over)\n",
+                "            self._take(claimed.rows, taken_over)\n            self._let_begin()\n",
             ),
         ),
     ),
