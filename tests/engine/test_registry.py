@@ -690,3 +690,18 @@ def test_the_flight_of_a_claimed_row_begins_when_it_may() -> None:
             return [*map(str, states), raised.value.reason]
 
     assert run(story()) == ["processing", "processing", "closing"]
+
+
+def test_flights_that_begin_while_a_claim_is_under_way_are_noted() -> None:
+    """By its answer their rows may be another's again: a claim asks for the names, and nothing is noted otherwise."""
+
+    async def story() -> set[str] | None:
+        async with client(Wire()) as alphapo:
+            registry = alphapo._registry
+            await alphapo.withdraw(request("before"))
+            assert registry.begun_since is None
+            registry.begun_since = set()
+            await alphapo.withdraw(request("meanwhile"))
+            return registry.begun_since
+
+    assert run(story()) == {"meanwhile"}
