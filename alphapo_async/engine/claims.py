@@ -179,6 +179,11 @@ class Claims:
         with self._supervisor.attempt("claims"), contextlib.suppress(JournalError):
             await self.give_back(is_final=is_final)
 
+    def stop(self) -> None:
+        """End what is at work: a journal that takes nothing takes no return either."""
+        for task in self._leaving:
+            task.cancel()
+
     def leave_loop(self) -> None:
         """Forget the flights of an event loop that is closed."""
         self._ready.clear()

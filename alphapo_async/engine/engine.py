@@ -156,9 +156,12 @@ class Engine:
 
     async def _end_work(self) -> None:
         returning = self.claims.leave(is_final=True)
-        await self.registry.end(self._wait_for_work)
-        self.limiter.close()
-        await asyncio.wait({returning})
+        try:
+            await self.registry.end(self._wait_for_work)
+            self.limiter.close()
+            await asyncio.wait({returning})
+        finally:
+            self.claims.stop()
 
     async def _wait_for_work(self, seconds: float) -> None:
         """Wait so long at most for flights, and for the blocks that handle callbacks."""

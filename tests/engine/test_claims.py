@@ -299,6 +299,29 @@ def test_a_caller_that_joined_a_row_gets_an_answer_at_closing() -> None:
     assert run(story()) == "unknown"
 
 
+def test_closing_leaves_nothing_at_work_where_the_journal_takes_no_return() -> None:
+    """The rows are free once the lease has ended."""
+
+    class Hanging(Durable):
+        hangs = False
+
+        async def update(self, *args: Any, **how: Any) -> Row:
+            await asyncio.sleep(1e6 if self.hangs else 0.0)
+            return await super().update(*args, **how)
+
+    journal = Hanging()
+
+    async def story() -> int:
+        async with client(Wire(), journal=journal, policy=POLICY, close_grace=0.0) as alphapo:
+            await enqueue(alphapo, "a")
+            await alphapo._engine.claims.refill(1)
+            journal.hangs = True
+        await asyncio.sleep(0)
+        return len(asyncio.all_tasks())
+
+    assert run(story()) == 1
+
+
 def test_a_row_for_which_a_caller_waits_is_not_returned() -> None:
     """It begins instead, after another claim where it must not begin yet."""
     journal, wire = Durable(), Wire()
