@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -54,6 +55,9 @@ def line_writer(
 
 
 def _exact(value: object) -> object:
+    """Return the cell of a value; a batch reads the JSON of `true`, `false` and objects."""
+    if isinstance(value, bool | Mapping):
+        return json.dumps(value)
     return "" if value is None else value
 
 
@@ -107,7 +111,11 @@ class Bound(click.ParamType):  # type: ignore[type-arg]  # it is generic in the 
 )
 @journal_options
 def export(*, begin: float, end: float, kind: str, spreadsheet: bool, name: str | None, account: str | None) -> None:
-    """Write withdrawals to standard output, oldest first: request, outcome, and its evidence. Every value is exact."""
+    """Write withdrawals to standard output, oldest first: request, outcome, and its evidence. Every value is exact.
+
+    The request's fields are those that `alphapo batch` reads, as they were requested: it reads no other column of an export. sender_data
+    and receiver_data are personal data.
+    """
     if spreadsheet and kind != "csv":
         raise click.UsageError("--spreadsheet goes with --format csv.")
     owner = account_of(account, os.environ)

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final
 
 from alphapo_async.cli.output import fees_text, txids_text
 from alphapo_async.core.codec import plain
 from alphapo_async.core.history import Entry
+from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.row import Row, counted_as
 
-__all__ = ["FIELDS", "fields_of", "line_fields", "outcome_of"]
+__all__ = ["FIELDS", "OUTCOME_FIELDS", "fields_of", "line_fields", "outcome_of"]
 
-FIELDS: Final = (
-    "foreign_id",
+_REQUEST_FIELDS: Final = WithdrawalRequest.__struct_fields__
+OUTCOME_FIELDS: Final = (
     "account",
     "outcome",
-    "currency",
-    "amount",
-    "address",
-    "tag",
-    "end_user_reference",
+    "requested_amount",
+    "requested_currency",
     "created_at",
     "settled_at",
     "alphapo_id",
     "status",
-    "witness",
+    "source",
     "txids",
     "attempts",
     "look_ups",
@@ -35,7 +34,9 @@ FIELDS: Final = (
     "reason",
     "fees",
 )
-"""The columns, in their order; new ones come at the end."""
+"""The columns about a row that are no fields of a request; `alphapo batch` leaves them out. New ones come at the end."""
+FIELDS: Final = ("foreign_id", *(name for name in _REQUEST_FIELDS if name != "foreign_id"), *OUTCOME_FIELDS)
+"""The columns, in their order: the request's fields as requested, then what became of it."""
 
 
 def outcome_of(row: Row) -> str:
@@ -45,22 +46,21 @@ def outcome_of(row: Row) -> str:
 
 def fields_of(row: Row) -> dict[str, Any]:
     """Return what a row says, field by field; None for what it does not know."""
-    payment, known, transaction = row.revision.payment, row.withdrawal, row.transaction
+    known, transaction = row.withdrawal, row.transaction
     figure, currency = row.revision.asked
     return {
+        **dict.fromkeys(FIELDS),
+        **_request_fields(row.revision.payment),
         "foreign_id": row.foreign_id,
         "account": row.account,
         "outcome": outcome_of(row),
-        "currency": currency or None,
-        "amount": plain(figure) if currency else None,
-        "address": None if payment is None else payment.address,
-        "tag": None if payment is None else payment.tag,
-        "end_user_reference": None if payment is None else payment.end_user_reference,
+        "requested_amount": plain(figure) if currency else None,
+        "requested_currency": currency or None,
         "created_at": _moment(row.created_at),
         "settled_at": None if row.settled_at is None else _moment(row.settled_at),
         "alphapo_id": None if known is None or known.id is None else str(known.id),
         "status": None if known is None else known.status,
-        "witness": None if known is None else known.source,
+        "source": None if known is None else known.source,
         "txids": txids_text(transaction) or None,
         "attempts": row.attempts,
         "look_ups": row.look_ups,
@@ -69,6 +69,16 @@ def fields_of(row: Row) -> dict[str, Any]:
         "reason": row.word or row.contradiction or row.reason or None,
         "fees": fees_text(transaction) or None,
     }
+
+
+def _request_fields(payment: WithdrawalRequest | None) -> dict[str, Any]:
+    """Return the fields of a request as a batch reads them, so that they make the same payment again."""
+    if payment is None:
+        return {}
+    fields = {name: getattr(payment, name) for name in _REQUEST_FIELDS}
+    texts = {name: plain(value) for name, value in fields.items() if isinstance(value, Decimal)}
+    # A recorded body does not say that the reference may be an e-mail address; the request was accepted with it.
+    return {**fields, **texts, "allow_personal_reference": "@" in payment.end_user_reference}
 
 
 def _moment(seconds: float) -> str:

@@ -20,6 +20,7 @@ from alphapo_async.cli.batch.confirmation import (
     dry_run_fields,
     dry_run_lines,
     find_out,
+    left_out_lines,
     notices,
     question,
     strict_problems,
@@ -59,6 +60,7 @@ Examples:
 FILE is CSV (comma or semicolon) or JSON Lines, in UTF-8. Its columns, or names, are the fields of a withdrawal: foreign_id, currency,
 address, amount, end_user_reference, and where needed amount_to, convert_to, tag and others. An empty cell, and null in JSON, is an absent
 field. XRP and CSC need a tag: if none is wanted, write true in a column without_tag, or leave the column tag empty and pass --no-tag.
+FILE may be a whole `alphapo journal export`: its columns that are no fields of a withdrawal are not read.
 
 The same command again continues where this one ended, and pays nothing twice. After Ctrl-C nothing more is sent, and requests under way
 get one minute. Ctrl-C twice ends it at once.
@@ -303,7 +305,8 @@ class _Work:
         known = run(find_out(access, wanted))
         self._check_host(known)
         shown = [] if access.is_local else question(self._source.name, self._survey, access, known)
-        for line in (*shown, *notices(self._problems, self._warnings, known)):
+        listed = notices(self._problems, self._warnings, known)
+        for line in (*shown, *left_out_lines(self._survey), *listed):
             echo(line, err=True, indent="  ")
         if strict:
             self._check_strictly(known)

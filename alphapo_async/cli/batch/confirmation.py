@@ -37,6 +37,7 @@ __all__ = [
     "dry_run_lines",
     "elsewhere_lines",
     "find_out",
+    "left_out_lines",
     "notices",
     "question",
     "strict_problems",
@@ -268,7 +269,13 @@ def dry_run_lines(survey: Survey, known: PriorKnowledge) -> list[str]:
     lines += [f"accepted already: {line}" for line in _asked(stock.accepted).values()]
     unsettled = _asked(stock.unsettled).values()
     lines += [f"not settled: {line}: looked up first, and sent again only if that is safe" for line in unsettled]
-    return [*lines, *elsewhere_lines(known)]
+    return [*lines, *left_out_lines(survey), *elsewhere_lines(known)]
+
+
+def left_out_lines(survey: Survey) -> list[str]:
+    """Return a line with the columns of an export that are not read; no line if there are none."""
+    names = ", ".join(survey.left_out)
+    return [f"columns not read, which an export has beside the fields of a withdrawal: {names}"] if names else []
 
 
 def elsewhere_lines(known: PriorKnowledge) -> list[str]:
@@ -292,6 +299,7 @@ def dry_run_fields(survey: Survey, known: PriorKnowledge, code: int) -> dict[str
         "conflict": survey.conflict,
         "conflict_with_journal": stock.conflict,
         "invalid": survey.invalid,
+        "columns_not_read": list(survey.left_out),
         "with_warnings": known.warned,
         "balances": known.balances.held,
         "not_enough": known.short_of,

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Final, TypeAlias
 
 import msgspec
 
+from alphapo_async.cli.row_fields import OUTCOME_FIELDS
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.models import WithdrawalRequest
 
@@ -30,6 +31,8 @@ _WORKBOOKS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _REQUIRED: Final = ("foreign_id", "currency", "address", "end_user_reference")
 _AMOUNTS: Final = ("amount", "amount_to")
 _FIELDS: Final = WithdrawalRequest.__struct_fields__
+_LEFT_OUT: Final = frozenset(OUTCOME_FIELDS)
+"""What an export has beside the fields of a request."""
 _OBJECTS: Final = ("sender_data", "receiver_data")
 
 
@@ -41,6 +44,8 @@ class InputLine(msgspec.Struct, frozen=True):
     fields: Mapping[str, Any]
     problems: Mapping[str, str] = {}
     """Why the row could not be read, by field."""
+    left_out: tuple[str, ...] = ()
+    """Columns of an export that are no fields of a request."""
 
 
 Lines: TypeAlias = Callable[[Iterator[str], str], Iterator[InputLine]]
@@ -231,10 +236,12 @@ def read_csv(texts: Iterator[str], name: str, begin: int = 1, *, no_tag: bool = 
     try:
         header = [cell.strip() for cell in next(reader)]
         _check_header(header, name)
+        left_out = tuple(filter(_LEFT_OUT.__contains__, header))
         begins = begin + reader.line_num
         for cells in reader:
             if any(cells):
-                yield _line_of(begins, header, cells, no_tag=no_tag)
+                line = _line_of(begins, header, cells, no_tag=no_tag)
+                yield _without_outcome(line, left_out) if left_out else line
             begins = begin + reader.line_num
     except csv.Error as error:
         if "new-line character" in str(error):
@@ -263,7 +270,7 @@ def _check_header(header: Sequence[str], name: str) -> None:
             f"{name} has no column foreign_id; its header is: {', '.join(header)}. {advice}: it is what keeps the row from being paid "
             f"twice. The columns are: {', '.join((*_REQUIRED, 'amount'))}, and where needed others. Nothing was sent."
         )
-    if unknown := [column for column in header if column not in _FIELDS]:
+    if unknown := [column for column in header if column not in _FIELDS and column not in _LEFT_OUT]:
         raise ConfigurationError(
             f"{name}: column {unknown[0]!r} is not a field of a withdrawal{_meant(unknown[0])}. Correct its name, or leave it out. "
             f"The fields are: {', '.join(_FIELDS)}. Nothing was sent."
@@ -292,6 +299,12 @@ def _line_of(number: int, header: Sequence[str], cells: Sequence[str], *, no_tag
         if name in fields:
             fields[name] = _object(fields[name])
     return InputLine(number, fields)
+
+
+def _without_outcome(line: InputLine, left_out: tuple[str, ...]) -> InputLine:
+    """Return a line of an export with the fields of a request alone."""
+    fields = {name: value for name, value in line.fields.items() if name not in _LEFT_OUT}
+    return msgspec.structs.replace(line, fields=fields, left_out=left_out)
 
 
 def _why_too_many(header: Sequence[str], cells: Sequence[str]) -> str:
@@ -326,7 +339,9 @@ def _read_json(texts: Iterator[str], begin: int, *, no_tag: bool) -> Iterator[In
         told |= {name: json.loads(text)[name] for name in _OBJECTS if name in told}
         if no_tag and told.get("tag", told) in ("", None) and told.get("without_tag") in ("", None):
             told["without_tag"] = True
-        yield InputLine(number, told)
+        left_out = tuple(filter(_LEFT_OUT.__contains__, told))
+        line = InputLine(number, told)
+        yield _without_outcome(line, left_out) if left_out else line
 
 
 def _no_figure(name: str) -> Any:

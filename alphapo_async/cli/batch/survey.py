@@ -65,6 +65,8 @@ class Survey(msgspec.Struct):
     """Rows to pay, by asked currency."""
     without_tag: int = 0
     """Rows to pay on the XRP Ledger without a tag, on purpose."""
+    left_out: tuple[str, ...] = ()
+    """Columns of an export, which are no fields of a request."""
 
     def take(self, request: WithdrawalRequest) -> None:
         """Count a row to pay."""
@@ -123,6 +125,7 @@ class Sifter:
         with localcontext(prec=EXACT):
             for line in self._file.read():
                 survey.rows += 1
+                survey.left_out = line.left_out or survey.left_out
                 self._check_commas(line)
                 self._count(survey, line, on_problem)
                 on_row()

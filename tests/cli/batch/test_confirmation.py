@@ -17,6 +17,7 @@ from alphapo_async.cli.batch.confirmation import (
     dry_run_fields,
     dry_run_lines,
     find_out,
+    left_out_lines,
     notices,
     question,
     strict_problems,
@@ -101,6 +102,16 @@ def test_rows_without_a_tag_are_counted() -> None:
     for lines in (dry_run_lines(survey, known), question("payouts.csv", survey, access, known)):
         assert [line.split(":")[1].strip() for line in lines if line.startswith("XRP Ledger")] == ["2 rows, on purpose"]
     assert not [line for line in dry_run_lines(SURVEY, known) if line.startswith("XRP Ledger")]
+
+
+def test_the_columns_of_an_export_that_are_not_read_are_named() -> None:
+    """In one line, and as values; no line for a file without them."""
+    survey = structs.replace(SURVEY, left_out=("account", "outcome"))
+    line = "columns not read, which an export has beside the fields of a withdrawal: account, outcome"
+    known = PriorKnowledge(is_durable=True)
+    assert line in dry_run_lines(survey, known)
+    assert dry_run_fields(survey, known, 0)["columns_not_read"] == ["account", "outcome"]
+    assert (left_out_lines(survey), left_out_lines(SURVEY)) == ([line], [])
 
 
 def test_the_figures_of_a_dry_run_are_given_as_values() -> None:

@@ -60,6 +60,15 @@ def test_the_survey_counts_and_adds_up_what_a_file_holds(tmp_path: Path) -> None
     assert survey.requested == {"BTC": Decimal("1.05")}
 
 
+def test_the_columns_of_an_export_that_are_not_read_are_kept(tmp_path: Path) -> None:
+    """Of the whole file; the rows are those of the same file without them."""
+    text = FILE.replace("\n", ",accepted,7\n").replace(f"{HEADER},accepted,7", f"{HEADER},outcome,status", 1)
+    survey = sifter(tmp_path / "f.csv", text).survey(lambda _: None)
+    assert survey.left_out == ("outcome", "status")
+    assert survey.to_pay == {"BTC": Decimal("0.85")}
+    assert sifter(tmp_path / "g.csv").survey(lambda _: None).left_out == ()
+
+
 def test_invalid_rows_are_added_up_as_far_as_they_can_be_read(tmp_path: Path) -> None:
     """By the currency that was asked for; an amount that is no plain number is counted."""
     rows = [
