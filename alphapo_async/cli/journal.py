@@ -26,7 +26,7 @@ from alphapo_async.core.row import Row
 from alphapo_async.core.setting_checks import check_path, check_text, may_hold_password
 from alphapo_async.journal import Journal, Migratable, open_journal
 from alphapo_async.journal.copying import CopySource, CopyTarget, Dumpable, copy_journal
-from alphapo_async.journal.sqlite.file import SCHEMA
+from alphapo_async.journal.schema_version import SCHEMA
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.urls import shown
 from alphapo_async.settings import check_account, check_filled

@@ -28,7 +28,7 @@ def test_a_statement_has_its_names_and_parts_filled_in(tmp_path: Path) -> None:
 def test_every_statement_is_documented_and_used(file: Path) -> None:
     """Under one name, with a sentence; by the Python files beside it, or as a part by another statement."""
     names = [statement.name for statement in read(file)]
-    assert len(set(names)) == len(names) > 1
+    assert len(set(names)) == len(names) > 0
     code = "".join(module.read_text() for module in file.parent.glob("*.py"))
     for statement in read(file):
         assert re.match(r"[A-Z].*[.;:]", statement.sentence), statement.name

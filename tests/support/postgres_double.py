@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
-from alphapo_async.journal.postgres.schema import SCHEMA
+from alphapo_async.journal.schema_version import THIS, SchemaVersion
 
 PLACES = ("acquire", "begin", "fetch", "lock", "release")
 """Where a driver is called once the journal is open."""
@@ -41,7 +41,11 @@ class FailingConnection:
         """Answer that the tables are there, or take a lock."""
         if "lock" in statement:
             self._pool.fail("lock")
-        return True if "exists" in statement else SCHEMA
+        return True
+
+    async def fetchrow(self, _statement: str) -> SchemaVersion:
+        """Answer of which version the tables are."""
+        return THIS
 
     def get_server_pid(self) -> int:
         """Return the number that the server tells: nothing stands between."""

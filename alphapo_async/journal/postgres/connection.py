@@ -22,7 +22,8 @@ from alphapo_async.journal.postgres.faults import (
     lacking_privileges,
 )
 from alphapo_async.journal.postgres.rows import Fetch
-from alphapo_async.journal.postgres.schema import MIGRATIONS, SCHEMA, queries, tables
+from alphapo_async.journal.postgres.schema import MIGRATIONS, queries, tables
+from alphapo_async.journal.schema_version import SCHEMA, THIS, SchemaVersion, newer_caution, problem_of
 from alphapo_async.journal.urls import shown
 from alphapo_async.supervisor import log_error
 
@@ -339,17 +340,17 @@ class PostgresConnection:
         for caution in await self.cautions(_fetch_on(connection)):
             logger.warning("PostgreSQL: %s", caution, extra={"foreign_id": None})
 
-    async def _version(self, connection: Any) -> int | None:
+    async def _version(self, connection: Any) -> SchemaVersion | None:
         if not await connection.fetchval(self._sql["has_tables"], self.schema):
             return None
-        version: int = await connection.fetchval(self._sql["version"])
-        return version
+        return SchemaVersion(*await connection.fetchrow(self._sql["version"]))
 
-    def _check(self, version: int) -> None:
-        if version > SCHEMA:
-            raise database_error(self.where, "newer release", f"{version}, this release knows {SCHEMA}")
-        if version < SCHEMA:
-            raise database_error(self.where, "older release", f"{version}, this release's is {SCHEMA}")
+    def _check(self, version: SchemaVersion) -> None:
+        problem = problem_of(version)
+        if problem is not None:
+            raise database_error(self.where, *problem)
+        if caution := newer_caution(f"at {self.where}", version):
+            logger.warning(caution, extra={"foreign_id": None})
 
     async def _make(self, connection: Any) -> None:
         """Make the tables; wait for another process that makes them at this moment."""
@@ -368,13 +369,14 @@ class PostgresConnection:
                 if before is None:
                     await self._make(connection)
                     return 0, SCHEMA
-                if before > SCHEMA:
+                if before.version >= SCHEMA:
                     self._check(before)
+                    return before.version, before.version
                 await connection.execute(f"lock table {self.schema}.journal in access exclusive mode")
-                for version in range(before, SCHEMA):
+                for version in range(before.version, SCHEMA):
                     await connection.execute(self._migrations[version].format(s=self.schema))
-                await connection.execute(self._sql["set_version"], SCHEMA)
-                return before, SCHEMA
+                await connection.execute(self._sql["set_version"], *THIS)
+                return before.version, SCHEMA
         finally:
             await self.disconnect(connection)
 

@@ -367,12 +367,12 @@ select exists (select from pg_catalog.pg_namespace where nspname = $1)
 select exists (select from pg_catalog.pg_tables where schemaname = $1 and tablename = 'journal')
 
 -- version --
--- Return the version of the tables.
-select version from {s}.journal
+-- Return the version of the tables, and who may use them.
+select version, readable_from, needs_release from {s}.journal
 
 -- set_version --
 -- Record the version of the tables after a migration.
-update {s}.journal set version = $1
+update {s}.journal set version = $1, readable_from = $2, needs_release = $3
 
 -- privileges --
 -- Return what the user lacks of the privileges that a journal needs in a schema.

@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import Final, Literal
 
 from alphapo_async.core.row_format import CHANGING
+from alphapo_async.journal.schema_version import THIS
 from alphapo_async.journal.statements import load, read
 from alphapo_async.journal.stored_rows import COLUMNS, LINE, STORED
 
-__all__ = ["MIGRATIONS", "ROLES", "SCHEMA", "Role", "grants", "queries", "tables"]
+__all__ = ["MIGRATIONS", "ROLES", "Role", "grants", "queries", "tables"]
 
 Role = Literal["payer", "keeper", "enqueuer", "reader"]
 ROLES: Final[tuple[Role, ...]] = ("payer", "keeper", "enqueuer", "reader")
 """The roles of a database that use a journal, each with what it needs and no more."""
-
-SCHEMA: Final = 1
-"""Version of the tables."""
 
 MIGRATIONS: Final[dict[int, str]] = {}
 """By the version that they start from, the statements that lead to the next one."""
@@ -57,4 +55,5 @@ def grants(schema: str, role: Role, to: str) -> tuple[str, str]:
 
 def tables(schema: str) -> str:
     """Return the statements that make a journal in a schema, which must exist."""
-    return "\n".join(load(_FOLDER / "schema.sql", s=schema, version=str(SCHEMA), stored=", ".join(STORED)).values())
+    version = {name: str(value) for name, value in THIS._asdict().items()}
+    return "\n".join(load(_FOLDER / "schema.sql", s=schema, stored=", ".join(STORED), **version).values())

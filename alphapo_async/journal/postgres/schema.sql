@@ -16,14 +16,19 @@ comment on function {s}.identity() is 'System identifier and timeline of the WAL
 create table {s}.journal (
   one boolean primary key default true check (one),
   version integer not null,
+  readable_from integer not null,
+  needs_release text not null,
   identity text not null,
   epoch_number integer not null default 0,
   epoch_since double precision
 );
 comment on table {s}.journal is 'One row: the version of these tables, and the epoch';
+comment on column {s}.journal.readable_from is 'The lowest version that a program must know to use these tables';
+comment on column {s}.journal.needs_release is 'The first release of the library that knows it';
 comment on column {s}.journal.identity is 'Of the database in which it was last seen';
 comment on column {s}.journal.epoch_number is 'Rises when the journal is first seen to have gone back in time';
-insert into {s}.journal (version, identity) values ({version}, {s}.identity());
+insert into {s}.journal (version, readable_from, needs_release, identity)
+values ({version}, {readable_from}, '{needs_release}', {s}.identity());
 
 create table {s}.accounts (
   account text primary key,

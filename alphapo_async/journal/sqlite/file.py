@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.journal.messages import file_error
+from alphapo_async.journal.schema_version import SCHEMA, THIS, SchemaVersion, newer_caution, problem_of
 from alphapo_async.journal.sqlite.busy import SLICE, BusyWait, is_busy
 from alphapo_async.journal.sqlite.faults import OtherVersion, is_unwritable, journal_error
 from alphapo_async.journal.sqlite.places import place_of
@@ -22,7 +23,6 @@ from alphapo_async.journal.statements import load
 __all__ = [
     "APPLICATION",
     "DRIVER_ERRORS",
-    "SCHEMA",
     "connect",
     "copy_into",
     "is_wal_safe",
@@ -34,14 +34,14 @@ logger = logging.getLogger("alphapo_async")
 
 APPLICATION: Final = 0x414C5041
 """What marks the file as a journal of this library ("ALPA")."""
-SCHEMA: Final = 1
-"""Version of the tables below."""
 DRIVER_ERRORS: Final = (sqlite3.Error, sqlite3.Warning, OSError, MemoryError, OverflowError, UnicodeEncodeError)
 """All that a call of sqlite3 raises, and of the system where a file is opened."""
 _LOST: Final[set[Path]] = set()
 """Files that a parent of this process was writing when it was forked."""
 
-_SCHEMA: Final = load(Path(__file__).with_name("schema.sql"))
+_TABLES: Final = load(
+    Path(__file__).with_name("schema.sql"), readable_from=str(THIS.readable_from), needs_release=THIS.needs_release
+)["tables"]
 
 
 def is_wal_safe(version: tuple[int, ...]) -> bool:
@@ -151,13 +151,21 @@ def _check_kind(connection: sqlite3.Connection, path: Path, *, may_be_empty: boo
             connection.execute(query).fetchone()[0]
             for query in ("pragma application_id", "pragma user_version", "select count(*) from sqlite_schema")
         )
+        if application == APPLICATION and schema > SCHEMA:
+            found = connection.execute("select readable_from, needs_release from journal").fetchone()
+            _check_version(path, SchemaVersion(schema, *found))
     finally:
         connection.execute("rollback")
-    if application == APPLICATION and schema > SCHEMA:
-        raise file_error(path, "newer release", f"{schema}, this release knows {SCHEMA}")
     is_empty = not (application or schema or tables)
     if application != APPLICATION and not (is_empty and may_be_empty):
         raise file_error(path, "no journal")
+
+
+def _check_version(path: Path, version: SchemaVersion) -> None:
+    problem = problem_of(version)
+    if problem is not None:
+        raise file_error(path, *problem)
+    logger.warning(newer_caution(repr(str(path)), version), extra={"foreign_id": None})
 
 
 def _set_up(
@@ -178,12 +186,12 @@ def _set_up(
     wait.run(partial(connection.execute, "begin immediate"))
     try:
         if connection.execute("pragma application_id").fetchone()[0] != APPLICATION:
-            for statement in _SCHEMA["tables"].split(";\n"):
+            for statement in _TABLES.split(";\n"):
                 connection.execute(statement)
             connection.execute(f"pragma application_id = {APPLICATION}")
-        connection.execute(_SCHEMA["notes"])
-        # Always written: a file that can only be read is found out now, not at the first withdrawal.
-        connection.execute(f"pragma user_version = {SCHEMA}")
+        # Always written: a file that can only be read is found out now, not at the first withdrawal. A newer release's number stays.
+        newest = max(SCHEMA, connection.execute("pragma user_version").fetchone()[0])
+        connection.execute(f"pragma user_version = {newest}")
         wait.run(partial(connection.execute, "commit"))
     finally:
         if connection.in_transaction:

@@ -1,4 +1,4 @@
--- Times are seconds since the epoch.
+-- Times are seconds since the epoch. The version of the tables is the file's `user_version`.
 
 -- tables --
 -- Make the tables.
@@ -9,10 +9,12 @@ create table accounts (
 
 create table journal (
   one integer primary key check (one = 1),
+  readable_from integer not null,
+  needs_release text not null,
   epoch_number integer not null,
   epoch_since real
 );
-insert into journal values (1, 0, null);
+insert into journal values (1, {readable_from}, '{needs_release}', 0, null);
 
 create table workers (
   worker text primary key,
@@ -79,9 +81,7 @@ create table history (
   primary key (withdrawal, number)
 ) without rowid;
 
--- notes --
--- Make the table of texts, where an earlier release did not.
-create table if not exists notes (
+create table notes (
   account text not null,
   name text not null,
   text text not null,

@@ -20,8 +20,8 @@ from alphapo_async.journal.postgres import connection as module
 from alphapo_async.journal.postgres.connection import PostgresConnection, is_transient
 from alphapo_async.journal.postgres.journal import PostgresJournal
 from alphapo_async.journal.postgres.rows import Fetch
-from alphapo_async.journal.postgres.schema import SCHEMA
 from alphapo_async.journal.postgres.workers import LivenessLock
+from alphapo_async.journal.schema_version import SCHEMA, THIS, SchemaVersion
 from tests.support import postgres
 from tests.support.driver_errors import ASYNCPG, OTHERS
 from tests.support.pooler import Pooler
@@ -60,18 +60,44 @@ async def test_a_schema_that_is_there_is_used() -> None:
     await opened.aclose()
 
 
-@pytest.mark.parametrize(("version", "advice"), [(SCHEMA + 1, "use that release"), (SCHEMA - 1, "journal migrate")])
-async def test_a_journal_of_another_release_is_left_alone(version: int, advice: str) -> None:
+NEEDS_NEWER = f"version = {SCHEMA + 2}, readable_from = {SCHEMA + 1}, needs_release = '0.2.0'"
+
+
+@pytest.mark.parametrize(
+    ("changed", "advice"),
+    [
+        (NEEDS_NEWER, "for alphapo-async 0.2.0 and newer.*use that release"),
+        (f"version = {SCHEMA - 1}", "journal migrate"),
+    ],
+)
+async def test_a_journal_that_this_release_cannot_use_is_left_alone(changed: str, advice: str) -> None:
     """The message says what to do."""
     schema = postgres.schema()
     opened = server(schema=schema)
     await opened.run(one)
     await opened.aclose()
-    await postgres.execute(f"update {schema}.journal set version = {version}")
+    await postgres.execute(f"update {schema}.journal set {changed}")
     opened = server(schema=schema)
     with pytest.raises(JournalError, match=advice) as caught:
         await opened.run(one)
     assert caught.value.recorded is None
+    await opened.aclose()
+
+
+async def test_a_journal_that_a_newer_release_only_added_to_is_used_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Processes of the release before start and migrate beside newer ones, and leave the newer version as it is."""
+    schema = postgres.schema()
+    opened = server(schema=schema)
+    await opened.migrate()
+    await opened.aclose()
+    await postgres.execute(f"update {schema}.journal set version = {SCHEMA + 1}")
+    opened = server(schema=schema)
+    assert await opened.run(one) == 1
+    assert f"its schema is {SCHEMA + 1}, this release knows {SCHEMA}" in caplog.text
+    assert await opened.migrate() == (SCHEMA + 1, SCHEMA + 1)
+    assert await opened.run(lambda fetch: fetch(f"select version from {schema}.journal")) == [(SCHEMA + 1,)]
     await opened.aclose()
 
 
@@ -85,7 +111,7 @@ async def test_migrating_makes_what_is_missing_and_moves_what_is_old() -> None:
     opened = server(schema=schema, migrations={0: "create table {s}.added (a int)"})
     await postgres.execute(f"update {schema}.journal set version = 0")
     assert await opened.migrate() == (0, SCHEMA)
-    await postgres.execute(f"select * from {schema}.added; update {schema}.journal set version = {SCHEMA + 1}")
+    await postgres.execute(f"select * from {schema}.added; update {schema}.journal set {NEEDS_NEWER}")
     with pytest.raises(JournalError, match="use that release"):
         await opened.migrate()
     await opened.aclose()
@@ -278,8 +304,11 @@ async def test_a_database_that_does_not_flush_is_warned_of(caplog: pytest.LogCap
             standbys = {"standbys": 2, "names": "", "identity": ""}
             return [{"pid": 7, "fsync": "off", "version": "18", **standbys}]
 
-        async def fetchval(self, statement: str, *_: object) -> Any:
-            return True if "exists" in statement else SCHEMA
+        async def fetchval(self, _statement: str, *_: object) -> bool:
+            return True
+
+        async def fetchrow(self, _statement: str) -> SchemaVersion:
+            return THIS
 
         def get_server_pid(self) -> int:
             return 7

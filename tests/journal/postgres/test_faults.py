@@ -23,7 +23,7 @@ from alphapo_async.journal.postgres.faults import (
     lacking_privileges,
 )
 from alphapo_async.journal.postgres.identity import Identity
-from alphapo_async.journal.postgres.schema import SCHEMA
+from alphapo_async.journal.schema_version import SCHEMA
 from tests.support import postgres
 from tests.support.descriptors import none_left
 from tests.support.pooler import Pooler
@@ -156,13 +156,13 @@ def with_a_file_that_is_no_certificate() -> Coroutine[Any, Any, str]:
     return refusal(with_settings(sslmode="verify-ca", sslrootcert=__file__))
 
 
-async def of_another_release(version: int) -> str:
+async def of_another_release(changed: str) -> str:
     """Open a journal whose tables are of another version."""
     schema = postgres.schema()
     opened = PostgresConnection(postgres.url(), schema)
     await opened.migrate()
     await opened.aclose()
-    await postgres.execute(f"update {schema}.journal set version = {version}")
+    await postgres.execute(f"update {schema}.journal set {changed}")
     return await refusal(postgres.url(), schema=schema)
 
 
@@ -198,8 +198,14 @@ CONDITIONS: Final[dict[str, tuple[Provoke, str]]] = {
     "going down": (raising("57P01"), ""),
     "no primary": (with_another_kind_of_server, ""),
     "old primary": (at_an_old_primary, "2 (this worker saw timeline 3)"),
-    "newer release": (lambda: of_another_release(SCHEMA + 1), f"{SCHEMA + 1}, this release knows {SCHEMA}"),
-    "older release": (lambda: of_another_release(SCHEMA - 1), f"{SCHEMA - 1}, this release's is {SCHEMA}"),
+    "newer release": (
+        lambda: of_another_release(f"version = {SCHEMA + 2}, readable_from = {SCHEMA + 1}, needs_release = '0.2.0'"),
+        f"{SCHEMA + 2}, for alphapo-async 0.2.0 and newer; this release knows {SCHEMA}",
+    ),
+    "older release": (
+        lambda: of_another_release(f"version = {SCHEMA - 1}"),
+        f"{SCHEMA - 1}, this release's is {SCHEMA}",
+    ),
     "unknown": (lambda: refusal(postgres.url(), "select nothing_of_that_name"), "42703"),
 }
 

@@ -16,7 +16,8 @@ from alphapo_async.core.history import Entry
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.postgres.rows import PostgresRows
-from alphapo_async.journal.postgres.schema import MIGRATIONS, SCHEMA, Role, grants, queries, tables
+from alphapo_async.journal.postgres.schema import MIGRATIONS, Role, grants, queries, tables
+from alphapo_async.journal.schema_version import SCHEMA, THIS
 from alphapo_async.journal.stored_rows import unpack
 from tests.support import postgres
 
@@ -37,7 +38,8 @@ def test_everything_is_made_in_the_schema_that_is_named() -> None:
 def test_every_older_version_leads_to_this_one() -> None:
     """Step by step."""
     assert sorted(MIGRATIONS) == list(range(1, SCHEMA))
-    assert f"(version, identity) values ({SCHEMA}, s.identity())" in tables("s")
+    version, readable_from, release = THIS
+    assert f"values ({version}, {readable_from}, '{release}', s.identity())" in tables("s")
 
 
 # ── privileges ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -19,10 +19,11 @@ import pytest
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.journal.messages import FILE, sentence
+from alphapo_async.journal.schema_version import SCHEMA
 from alphapo_async.journal.sqlite.busy import BUSY, BusyWait
 from alphapo_async.journal.sqlite.continuity import Continuity
 from alphapo_async.journal.sqlite.faults import HeldByReader, OtherVersion, condition_of, is_unwritable, journal_error
-from alphapo_async.journal.sqlite.file import SCHEMA, _set_up, connect, lose
+from alphapo_async.journal.sqlite.file import _set_up, connect, lose
 from alphapo_async.journal.sqlite.journal import SqliteJournal, _File
 from alphapo_async.journal.sqlite.places import place_of
 from tests.journal.sqlite.test_places import listed
@@ -247,6 +248,13 @@ def with_other_marks(folder: Path, **marks: int) -> str:
     return refusal(path)
 
 
+def of_a_newer_release(folder: Path) -> str:
+    """Open a journal whose tables this release cannot use."""
+    with contextlib.closing(sqlite3.connect(made(folder / "payouts.db"))) as other, other:
+        other.execute(f"update journal set readable_from = {SCHEMA + 1}, needs_release = '0.2.0'")
+    return with_other_marks(folder, user_version=SCHEMA + 2)
+
+
 CONDITIONS: Final[dict[str, tuple[Callable[[Path], str], str]]] = {
     "disk full": (on_a_full_disk, ""),
     "read-only file system": (on_a_read_only_mount, ""),
@@ -277,8 +285,8 @@ CONDITIONS: Final[dict[str, tuple[Callable[[Path], str], str]]] = {
     "several links": (under_two_names, "2"),
     "no journal": (lambda folder: with_other_marks(folder, application_id=7), ""),
     "newer release": (
-        lambda folder: with_other_marks(folder, user_version=SCHEMA + 1),
-        f"{SCHEMA + 1}, this release knows {SCHEMA}",
+        of_a_newer_release,
+        f"{SCHEMA + 2}, for alphapo-async 0.2.0 and newer; this release knows {SCHEMA}",
     ),
     "unknown": (with_something_new, "something new"),
 }

@@ -13,12 +13,12 @@ from threading import Barrier
 import pytest
 
 from alphapo_async.core.errors import JournalError
+from alphapo_async.journal.schema_version import SCHEMA
 from alphapo_async.journal.sqlite import file as sqlite_file
 from alphapo_async.journal.sqlite.busy import BusyWait
 from alphapo_async.journal.sqlite.faults import journal_error
 from alphapo_async.journal.sqlite.file import (
     APPLICATION,
-    SCHEMA,
     connect,
     copy_into,
     is_wal_safe,
@@ -241,13 +241,24 @@ def test_what_is_written_over_leaves_nothing_behind(path: Path) -> None:
     connection.close()
 
 
-def test_a_newer_schema_is_refused(path: Path) -> None:
-    """By number, with what to do."""
-    connection = connect(path)
-    connection.execute(f"pragma user_version = {SCHEMA + 1}")
-    connection.close()
-    text = "was written by a newer release (its schema is 2, this release knows 1): use that release. Nothing in it was changed. "
-    assert refused(path).startswith(f"The journal {str(path)!r}: it {text}")
+def test_a_newer_schema_is_refused_where_this_release_cannot_use_it(path: Path) -> None:
+    """By number and release, with what to do."""
+    with contextlib.closing(connect(path)) as connection:
+        connection.execute(f"pragma user_version = {SCHEMA + 2}")
+        connection.execute(f"update journal set readable_from = {SCHEMA + 1}, needs_release = '0.2.0'")
+    text = "its schema is 3, for alphapo-async 0.2.0 and newer; this release knows 1): use that release. Nothing in it was changed. "
+    assert refused(path).startswith(f"The journal {str(path)!r}: it was written by a newer release ({text}")
+
+
+def test_a_newer_schema_that_was_only_added_to_is_used_with_a_warning(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file keeps the newer number."""
+    with contextlib.closing(connect(path)) as connection:
+        connection.execute(f"pragma user_version = {SCHEMA + 1}")
+    with contextlib.closing(connect(path)) as connection:
+        assert connection.execute("pragma user_version").fetchone() == (SCHEMA + 1,)
+    assert f"its schema is {SCHEMA + 1}, this release knows {SCHEMA}" in caplog.text
 
 
 def test_a_damaged_header_is_refused(path: Path) -> None:
