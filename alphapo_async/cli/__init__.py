@@ -61,10 +61,10 @@ class _Alphapo(SuggestingGroup):
 _EPILOG = """\b
 Exit codes:
   0  all accepted
-  1  something refused, failed, invalid or conflicting
+  1  something refused, failed, invalid or conflicting; or you did not confirm
   2  wrong usage, input or configuration
   3  something unknown or not sent: run again (wins over 1)
-  4  key refused
+  4  key refused (wins over 3)
 
 \b
 Start here, without an account:

@@ -37,7 +37,7 @@ def callbacks(*, foreign_id: str, as_json: bool, name: str | None, account: str 
     kept = stored_callbacks(with_journal(opened, lambda opened: opened.history(owner, foreign_id)))
     if not kept:
         echo(f"The journal has no callback of withdrawal {foreign_id!r} of account {owner!r}.", err=True)
-        sys.exit(Exit.REFUSED)
+        sys.exit(Exit.UNKNOWN)
     if as_json:
         for one in kept:
             click.echo(msgspec.json.encode(_fields(one)).decode())

@@ -18,7 +18,7 @@ from alphapo_async.cli.batch.confirmation import Wanted, compare_with_alphapo
 from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.survey import Sifter
-from alphapo_async.cli.exit_codes import Exit, explain
+from alphapo_async.cli.exit_codes import Exit, explain, worst_of
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.messages import warning_text
 from alphapo_async.cli.options import Access, access_options, json_option
@@ -86,7 +86,7 @@ async def _check_journal(access: Access) -> CheckLine:
         finally:
             await journal.aclose()
     except AlphapoError as error:
-        return CheckLine("journal", str(error), Exit.WRONG)
+        return CheckLine("journal", str(error), explain(error)[1])
     opens = journal_line(is_durable=journal.is_durable, is_new=is_new)
     if frozen:
         cautions.append(
@@ -164,7 +164,7 @@ async def check_file(file: Path, access: Access, *, strict: bool) -> list[CheckL
             sifter = Sifter(InputFile(file, read_lines), index, "number")
             survey = sifter.survey(lambda problem: lines.append(CheckLine("file", problem, Exit.REFUSED)))
         except AlphapoError as error:
-            return [CheckLine("file", str(error), Exit.WRONG)]
+            return [CheckLine("file", str(error), explain(error)[1])]
         wanted = Wanted(
             sifter,
             on_warning=lambda row, found: warn(index.line_of(row.foreign_id), warning_text(found)),
@@ -186,6 +186,14 @@ _CHECK_EPILOG = """\b
 Examples:
   alphapo check --journal payouts.db
   alphapo check payouts.csv --strict
+
+\b
+Exit codes:
+  0  all is well
+  1  a wrong clock, a row that cannot be paid, or with --strict a warning
+  2  wrong usage, input or configuration (wins over 1 and 3)
+  3  the journal or AlphaPo does not answer: run again (wins over 1)
+  4  key refused (wins over all others)
 """
 
 
@@ -213,7 +221,7 @@ def check(
     if not as_json:
         echo("host {host}, account {account}, key fingerprint {key_fingerprint}".format(**about))
     lines = run(_check(access, file, (lambda _: None) if as_json else _show, strict=strict))
-    worst = max(line.code for line in lines)
+    worst = worst_of(line.code for line in lines)
     if as_json:
         click.echo(json_text({**about, "checks": list(map(line_fields, lines)), "exit_code": int(worst)}))
     sys.exit(worst)

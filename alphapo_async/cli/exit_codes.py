@@ -19,7 +19,7 @@ from alphapo_async.core.errors import (
 )
 from alphapo_async.journal.messages import DATABASE, FILE
 
-__all__ = ["Exit", "code_of", "code_of_error", "explain", "nothing_sent"]
+__all__ = ["Exit", "code_of", "code_of_error", "explain", "nothing_sent", "worst_of"]
 
 
 class Exit(IntEnum):
@@ -27,11 +27,11 @@ class Exit(IntEnum):
 
     ALL_ACCEPTED = 0
     REFUSED = 1
-    """Something was refused, failed, invalid or conflicting."""
+    """Something was refused, failed, invalid or conflicting; a question was answered with no."""
     WRONG = 2
-    """Wrong usage, input or configuration."""
+    """Wrong usage, input or configuration. To run again does not help: wins over `UNKNOWN` where a command meets both."""
     UNKNOWN = 3
-    """Something is unknown or was not sent: run again. Wins over `REFUSED`."""
+    """Something is unknown or was not sent: run again. Wins over `REFUSED`. Also a foreign_id that the journal does not have."""
     KEY_REFUSED = 4
     """AlphaPo does not accept the key or the signature. Wins over everything."""
 
@@ -51,6 +51,11 @@ _CODES = {
 def code_of(outcomes: Iterable[str]) -> Exit:
     """Return the exit code for these outcomes; an outcome that is not in the table counts as unknown."""
     return max((_CODES.get(outcome, Exit.UNKNOWN) for outcome in outcomes), default=Exit.ALL_ACCEPTED)
+
+
+def worst_of(codes: Iterable[Exit]) -> Exit:
+    """Return the exit code of a command that makes several checks, at least one."""
+    return max(codes, key=lambda code: (code is Exit.KEY_REFUSED, code is Exit.WRONG, code))
 
 
 def code_of_error(error: WithdrawalError | JournalError) -> Exit:

@@ -142,7 +142,7 @@ def show(*, foreign_id: str, as_json: bool, name: str | None, account: str | Non
     row, history = with_journal(journal_named(name, os.environ, reads_only=True), use)
     if row is None:
         echo(f"The journal has no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
-        sys.exit(Exit.REFUSED)
+        sys.exit(Exit.UNKNOWN)
     if as_json:
         click.echo(json_text({**fields_of(row), "history": list(map(line_fields, history))}))
         return

@@ -61,7 +61,7 @@ Exit codes:
   1  differences
   2  wrong usage or input; nothing was compared
   3  not all could be looked up: run again (wins over 1)
-  4  key refused
+  4  key refused (wins over 3)
 """
 
 _NOT_CHECKED: Final = (

@@ -98,7 +98,7 @@ def withdraw(
     calling = {"deadline": deadline, "attempted_before": attempted_before, "resend_rejected": retry_rejected}
     if not _may_pay(request, access, yes=yes):
         echo("Not confirmed: this call sent nothing.", err=True)
-        sys.exit(Exit.UNKNOWN)
+        sys.exit(Exit.REFUSED)
     opened, codes = access.open_journal(), list[Exit]()
     # What holds if Ctrl-C or SIGTERM comes before an answer does.
     interrupted = WithdrawalUnknown(

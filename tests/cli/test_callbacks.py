@@ -54,8 +54,8 @@ def test_as_json_each_is_a_line_with_its_body(path: Path) -> None:
 
 
 def test_a_withdrawal_without_callbacks_is_a_sentence(path: Path) -> None:
-    """Exit code 1, as for a withdrawal that the journal does not know."""
+    """Exit code 3, as for a withdrawal that the journal does not know."""
     for name in ("g", "unknown"):
         told = invoke("journal", "callbacks", name, "--journal", str(path))
-        assert (told.exit_code, told.stdout) == (1, "")
+        assert (told.exit_code, told.stdout) == (3, "")
         assert "no callback of withdrawal" in told.stderr

@@ -13,9 +13,11 @@ from alphapo_async.cli.check import NO_EXCERPT, CheckLine, check_everything, com
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.options import Access
 from alphapo_async.contrib.pytest_plugin import RunningSandbox
+from alphapo_async.core.errors import JournalError
 from alphapo_async.core.replies import NoReply, Reply
-from alphapo_async.journal import open_journal
+from alphapo_async.journal import Journal, open_journal
 from alphapo_async.journal.copying import copy_journal
+from alphapo_async.journal.messages import FILE
 from alphapo_async.journal.postgres.journal import PostgresJournal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.sandbox import Fault, Sandbox, Script
@@ -147,6 +149,20 @@ def test_a_check_ends_with_the_worst_exit_code(local: Local) -> None:
     ]
     assert told.exit_code == Exit.WRONG
     assert local.invoke("check", ALPHAPO_SECRET="another-secret").exit_code == Exit.KEY_REFUSED
+
+
+class Unanswered(Access):
+    """Access to a journal that does not answer now."""
+
+    def open_journal(self) -> Journal:
+        raise JournalError(f"payouts.db: {FILE['disk full'].text}.")
+
+
+async def test_a_journal_that_does_not_answer_has_the_exit_code_of_every_other_command() -> None:
+    """Exit code 3: to run again may help, and the init container of a pod lets it pass."""
+    async with Sandbox() as sandbox:
+        found = await checked(Unanswered(KEYS, base_url=sandbox.url))
+    assert found["journal"] is Exit.UNKNOWN
 
 
 def test_a_check_names_host_account_and_key_and_hides_what_steers_a_terminal(local: Local) -> None:

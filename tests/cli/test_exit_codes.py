@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from alphapo_async.cli.exit_codes import Exit, code_of, explain, nothing_sent
+from alphapo_async.cli.exit_codes import Exit, code_of, explain, nothing_sent, worst_of
 from alphapo_async.cli.messages import advice
 from alphapo_async.core.errors import (
     AlphapoError,
@@ -47,6 +47,13 @@ from alphapo_async.journal.sqlite.faults import journal_error
 def test_the_worst_outcome_is_the_exit_code(outcomes: list[str], code: int) -> None:
     """Unknown and not sent win over refused, and a refused key over everything."""
     assert code_of(outcomes) == code
+
+
+def test_what_is_wrong_wins_over_what_does_not_answer() -> None:
+    """Of several checks: to run again does not help there. A refused key wins over both."""
+    assert worst_of([Exit.REFUSED, Exit.UNKNOWN, Exit.ALL_ACCEPTED]) is Exit.UNKNOWN
+    assert worst_of([Exit.UNKNOWN, Exit.WRONG]) is Exit.WRONG
+    assert worst_of([Exit.WRONG, Exit.KEY_REFUSED, Exit.UNKNOWN]) is Exit.KEY_REFUSED
 
 
 ERRORS = [

@@ -68,9 +68,9 @@ def test_one_withdrawal_is_shown_with_its_history(path: Path) -> None:
 
 
 def test_what_is_not_known_is_said(path: Path) -> None:
-    """Exit code 1."""
+    """Exit code 3, as `status` has it: it proves nothing about AlphaPo."""
     told = invoke("journal", "show", "never", "--journal", str(path))
-    assert told.exit_code == 1
+    assert told.exit_code == 3
     assert "has no withdrawal 'never'" in told.stderr
 
 

@@ -149,9 +149,9 @@ def test_without_a_terminal_a_real_host_needs_yes() -> None:
 
 @pytest.mark.parametrize("typed", [b"n\n", b"\n", b""])
 def test_whoever_does_not_agree_pays_nothing(typed: bytes) -> None:
-    """No, nothing at all, or the end of input: exit code 3, nothing sent, and everything was shown before."""
+    """No, nothing at all, or the end of input: exit code 1, nothing sent, and everything was shown before."""
     told = invoke(*withdrawing("paying-3"), stdin=Terminal(typed), **ELSEWHERE)
-    assert told.exit_code == 3
+    assert told.exit_code == 1
     assert "this call sent nothing" in told.stderr
     assert "https://alphapo.invalid" in told.stderr
     assert "0.5 BTC" in told.stderr
@@ -191,7 +191,7 @@ def test_a_mistyped_address_is_shown_before_anything_is_paid(local: Local) -> No
     """Below the question, without a terminal, and for the local sandbox, too; the payment is the caller's to decide."""
     words = f"warning: address '{MISTYPED}' is mistyped or cut: its checksum does not fit."
     asked = invoke(*withdrawing("paying-typo", address=MISTYPED), stdin=Terminal(b"n\n"), **ELSEWHERE)
-    assert asked.exit_code == 3
+    assert asked.exit_code == 1
     assert asked.stderr.splitlines()[-3:] == [words, "Pay this? [y/N]: n", "Not confirmed: this call sent nothing."]
     meant = invoke(*withdrawing("paying-typo", address=MISTYPED, deadline="0.1"), "--yes", **ELSEWHERE)
     assert words in meant.stderr.splitlines()

@@ -75,11 +75,11 @@ that another *.journal.db in the same folder has as paid or open are named befor
 \b
 Exit codes:
   0  all accepted
-  1  something refused, failed, invalid or conflicting
+  1  something refused, failed, invalid or conflicting; or you did not confirm
   2  wrong usage, input or configuration, or FILE changed meanwhile
   3  something unknown, not sent, not tried, missing in the results or, with
      --follow, not final: run again (wins over 1)
-  4  key refused
+  4  key refused (wins over 3)
 
 Every run checks the addresses offline. Before it pays, it shows the warnings and the rows that are not paid: the first ten and the count.
 --strict is all or nothing: while any row has an error or a warning, nothing is paid, and the exit code is 1.
@@ -177,7 +177,7 @@ def batch(
                 sys.exit(work.show(results_to, orders, strict=strict))
             if not work.may_pay(orders, yes=yes, strict=strict):
                 echo("Not confirmed: this call sent nothing.", err=True)
-                sys.exit(Exit.UNKNOWN)
+                sys.exit(Exit.REFUSED)
         with interruptible("Interrupted. What was sent is in the journal: the same command continues from there."):
             sys.exit(work.pay(results_to, reporting, orders))
 

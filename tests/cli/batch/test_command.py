@@ -431,7 +431,7 @@ def test_a_person_is_asked_before_real_money_moves(tmp_path: Path, answer: bytes
     """Host, account, key and totals are shown; whoever does not say yes sends nothing."""
     path = payouts(tmp_path, 4)
     code, shown = at_a_terminal(answer, "batch", str(path), **ELSEWHERE)
-    assert code == 3
+    assert code == 1
     for words in (
         "https://alphapo.invalid",
         "fingerprint",
@@ -445,10 +445,10 @@ def test_a_person_is_asked_before_real_money_moves(tmp_path: Path, answer: bytes
 
 @pytest.mark.parametrize("typed", [b"n\n", b""])
 def test_whoever_does_not_agree_sends_nothing(tmp_path: Path, typed: bytes) -> None:
-    """No, or the end of input: exit code 3."""
+    """No, or the end of input: exit code 1, so that no cron job repeats what a person refused."""
     path = payouts(tmp_path, 1)
     told = invoke("batch", str(path), stdin=Terminal(typed), **ELSEWHERE)
-    assert told.exit_code == 3
+    assert told.exit_code == 1
     assert "Not confirmed: this call sent nothing." in told.stderr
     assert list(tmp_path.iterdir()) == [path]
 
