@@ -8,7 +8,7 @@ import click
 
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, question_options
-from alphapo_async.cli.output import amount, echo, json_text, make_console, show_table
+from alphapo_async.cli.output import amount, balance_fields, echo, json_text, make_console, show_table
 from alphapo_async.client import AlphapoClient
 
 __all__ = ["balances"]
@@ -28,7 +28,7 @@ def balances(*, with_zero: bool, as_json: bool, base_url: str | None) -> None:
     held = run(Access(os.environ, base_url=base_url).answer(AlphapoClient.balances))
     shown = {currency: figure for currency, figure in held.items() if figure or with_zero}
     if as_json:
-        click.echo(json_text(shown))
+        click.echo(json_text({"balances": balance_fields(shown)}))
         return
     rows = [[currency, amount(figure)] for currency, figure in shown.items()]
     show_table(make_console(), "Balances", ["currency", "balance"], rows, right=True)

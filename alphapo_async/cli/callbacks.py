@@ -13,6 +13,7 @@ from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.cli.journal_rows import moment
 from alphapo_async.cli.output import echo, make_console, show_table
+from alphapo_async.cli.row_fields import iso_moment
 from alphapo_async.core.replays import StoredCallback, stored_callbacks
 
 __all__ = ["callbacks"]
@@ -53,12 +54,12 @@ def _cells(kept: StoredCallback) -> tuple[str, ...]:
 def _fields(kept: StoredCallback) -> dict[str, Any]:
     entry, shown = kept.entry, kept.transaction
     return {
-        "first_at": moment(entry.at),
-        "last_at": moment(kept.last_at),
-        "times": entry.count,
-        "id": None if shown is None else str(shown.id),
+        "first_at": iso_moment(entry.at),
+        "last_at": None if kept.last_at is None else iso_moment(kept.last_at),
+        "count": entry.count,
+        "alphapo_id": None if shown is None else str(shown.id),
         "status": None if shown is None else shown.status,
-        "txids": None if shown is None else shown.txids,
+        "txids": [] if shown is None else shown.txids,
         "what": entry.what,
         "can_be_replayed": shown is not None,
         "body": entry.reply.decode(errors="replace"),

@@ -40,7 +40,7 @@ def currencies(*, codes: tuple[str, ...], as_json: bool, base_url: str | None) -
             raise ConfigurationError(f"AlphaPo lists no currency {shown(code)}{f': is it {near}?' if near else '.'}")
     chosen = {code: listed[code] for code in codes or listed}
     if as_json:
-        click.echo(json_text(chosen))
+        click.echo(json_text({"currencies": chosen}))
     else:
         show_table(make_console(), "Currencies", _HEADS, map(_cells, chosen.values()), right=True)
 

@@ -55,9 +55,11 @@ def line_writer(
 
 
 def _exact(value: object) -> object:
-    """Return the cell of a value; a batch reads the JSON of `true`, `false` and objects."""
+    """Return the cell of a value; a batch reads the JSON of `true`, `false` and objects, and no cell has a list."""
     if isinstance(value, bool | Mapping):
         return json.dumps(value)
+    if isinstance(value, list):
+        return " ".join(value)
     return "" if value is None else value
 
 

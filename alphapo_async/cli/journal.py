@@ -42,9 +42,13 @@ _C = TypeVar("_C", bound=Callable[..., object])
 def journal_options(command: _C) -> _C:
     """Add --journal and --account to a command."""
     command = click.option("--account", help='Whose withdrawals. Default: ALPHAPO_ACCOUNT, or "default".')(command)
-    return click.option(
-        "--journal", "name", callback=no_password, help="A file, or postgresql://… Default: ALPHAPO_JOURNAL."
-    )(command)
+    return _journal_option(command)
+
+
+_journal_option: Final = click.option(
+    "--journal", "name", callback=no_password, help="A file, or postgresql://… Default: ALPHAPO_JOURNAL."
+)
+"""Adds --journal to a command that concerns all accounts."""
 
 
 def account_of(account: str | None, environment: Mapping[str, str]) -> str:
@@ -179,9 +183,7 @@ class Fingerprint(click.ParamType):  # type: ignore[type-arg]  # it is generic i
     metavar="OUTCOME",
     help=f"Rows with this outcome: {', '.join(_OUTCOMES)}.  [default: every open row]",
 )
-@click.option(
-    "--limit", "--most", "most", type=click.IntRange(min=1), default=100, show_default=True, help="Rows shown."
-)
+@click.option("--limit", "most", type=click.IntRange(min=1), default=100, show_default=True, help="Rows shown.")
 @click.option("--key", type=Fingerprint(), help="Only rows signed with the key of this fingerprint.")
 @json_option
 @journal_options
@@ -241,7 +243,7 @@ def totals(*, as_json: bool, name: str | None, account: str | None) -> None:
     opened = journal_named(name, os.environ, reads_only=True)
     sums = with_journal(opened, lambda journal: journal.totals(owner))
     if as_json:
-        click.echo(json_text(sums))
+        click.echo(json_text({"account": owner, "totals": sums}))
         return
     console = make_console()
     console.print(fitting_totals(console, sums))
@@ -249,8 +251,8 @@ def totals(*, as_json: bool, name: str | None, account: str | None) -> None:
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal backup /backups/payouts.db --journal payouts.db")
 @click.argument("target", type=click.Path(dir_okay=False))
-@journal_options
-def backup(*, target: str, name: str | None, account: str | None) -> None:  # noqa: ARG001 - all accounts
+@_journal_option
+def backup(*, target: str, name: str | None) -> None:
     """Copy a journal's file while it is in use; TARGET must not exist."""
 
     async def use(opened: Journal) -> None:
@@ -276,8 +278,8 @@ Stop everything that uses the journal first. The password of the database goes i
 
 @journal.command(epilog=_COPY_EPILOG)
 @click.argument("target", callback=no_password)
-@journal_options
-def copy(*, target: str, name: str | None, account: str | None) -> None:  # noqa: ARG001 - all accounts
+@_journal_option
+def copy(*, target: str, name: str | None) -> None:
     """Copy a journal from a file to TARGET, an empty journal in PostgreSQL.
 
     The copy is refused while a worker uses the file. Every row is compared. Then the file is closed for good: nothing is sent
@@ -301,8 +303,8 @@ def copy(*, target: str, name: str | None, account: str | None) -> None:  # noqa
 
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal migrate --journal postgresql://payer@db/payouts")
-@journal_options
-def migrate(*, name: str | None, account: str | None) -> None:  # noqa: ARG001 - all accounts
+@_journal_option
+def migrate(*, name: str | None) -> None:
     """Update the tables of a journal in PostgreSQL to this release, or create them."""
 
     async def use(opened: Journal) -> tuple[int, int]:

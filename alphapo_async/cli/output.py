@@ -9,20 +9,20 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, localcontext
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from alphapo_async.core.codec import plain
-from alphapo_async.core.models import Totals, Transaction, Withdrawal
+from alphapo_async.core.models import CryptoAddress, Totals, Transaction, Withdrawal
 
 __all__ = [
     "adds_up",
     "amount",
+    "balance_fields",
     "clean",
     "counted",
     "echo",
@@ -96,13 +96,34 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def balance_fields(held: Mapping[str, Decimal]) -> dict[str, dict[str, Decimal]]:
+    """Return balances as named values, with room for more names beside `amount`."""
+    return {currency: {"amount": figure} for currency, figure in held.items()}
+
+
 def json_text(value: Any) -> str:
     """Return values and structs as JSON: figures as plain decimals in strings, everything else than ASCII as escapes."""
     return json.dumps(value, default=_json_value, indent=2)
 
 
 def _json_value(value: Any) -> Any:
-    return plain(value) if isinstance(value, Decimal) else msgspec.structs.asdict(value)
+    if isinstance(value, Decimal):
+        return plain(value)
+    return {name: getattr(value, name) for name in _SHOWN.get(type(value), value.__struct_fields__)}
+
+
+_SHOWN: Final[Mapping[type, Sequence[str]]] = {
+    Withdrawal: (
+        *("id", "foreign_id", "end_user_reference", "type", "status", "amount", "sender_amount", "sender_currency"),
+        *("receiver_currency", "receiver_amount", "source"),
+    ),
+    Transaction: (
+        *("id", "foreign_id", "end_user_reference", "type", "status", "crypto_address", "currency_sent"),
+        *("currency_received", "transactions", "txids", "fees", "error"),
+    ),
+    CryptoAddress: ("address", "tag"),
+}
+"""What JSON shows of AlphaPo's objects, under AlphaPo's names; their other fields are notes of this library."""
 
 
 def amount(figure: Decimal | None, currency: str | None = None) -> str:

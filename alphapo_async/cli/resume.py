@@ -18,6 +18,7 @@ import msgspec
 from alphapo_async.cli.exit_codes import Exit, code_of, code_of_error, explain
 from alphapo_async.cli.following import Following, is_followed
 from alphapo_async.cli.journal import account_rows
+from alphapo_async.cli.journal_rows import why
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.messages import advice, happened
 from alphapo_async.cli.options import Access, access_options, existing, give_up_after_of, journals_here
@@ -37,7 +38,7 @@ from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row, counted_as
 from alphapo_async.journal import Journal, is_shared
 
-__all__ = ["result_fields", "result_line", "resume", "row_line", "stopping"]
+__all__ = ["result_fields", "result_line", "resume", "row_fields", "row_line", "stopping"]
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -78,7 +79,7 @@ class _Pass(msgspec.Struct):
         if is_done:
             self.final[(row.withdrawal and row.withdrawal.status) or row.state] += 1
             self.ends.add(code_of([counted_as(row)]))
-        self.show(json.dumps(fields_of(row)) if self.as_json else row_line(row))
+        self.show(json.dumps(row_fields(row)) if self.as_json else row_line(row))
 
     def show(self, text: str) -> None:
         """Print a line; one of JSON is never broken."""
@@ -98,8 +99,8 @@ class _Pass(msgspec.Struct):
         """Return the lines about the whole pass, or one object."""
         counts = {"outcomes": dict(self.outcomes), "became_final": dict(self.final), "not_final": self.not_final}
         if self.as_json:
-            problem = None if self.failure is None else str(self.failure)
-            return [json.dumps({**counts, "problem": problem, "exit_code": int(self.code)})]
+            error = None if self.failure is None else str(self.failure)
+            return [json.dumps({"summary": {**counts, "error": error, "exit_code": int(self.code)}})]
         lines = []
         if self.outcomes or self.failure is None:
             lines.append(progress_line(self.outcomes, self.outcomes.total()) if self.outcomes else "Nothing is open.")
@@ -221,17 +222,28 @@ def _code(result: BatchResult) -> Exit:
 
 
 def result_fields(result: BatchResult) -> dict[str, Any]:
-    """Return one withdrawal's outcome as named values."""
+    """Return one withdrawal's outcome as named values, with the same names as `row_fields`."""
     error, known = result.error, result.withdrawal
+    text = f"{happened(error)} {advice(error, 'resume')}" if isinstance(error, WithdrawalError | JournalError) else None
     return {
         "foreign_id": result.request.foreign_id,
         "outcome": result.outcome,
         "alphapo_id": None if known is None or known.id is None else str(known.id),
         "status": None if known is None else known.status,
-        "error": f"{happened(error)} {advice(error, 'resume')}"
-        if isinstance(error, WithdrawalError | JournalError)
-        else None,
+        "txids": [],
+        "fees": None,
+        "error": text,
     }
+
+
+def row_fields(row: Row) -> dict[str, Any]:
+    """Return a withdrawal that has changed at AlphaPo as named values."""
+    fields = fields_of(row)
+    error = "" if row.state == "accepted" else why(row)
+    return {**{name: fields[name] for name in _ROW_NAMES}, "error": error or None}
+
+
+_ROW_NAMES: Final = ("foreign_id", "outcome", "alphapo_id", "status", "txids", "fees")
 
 
 def result_line(result: BatchResult) -> str:

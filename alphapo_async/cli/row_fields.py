@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from alphapo_async.cli.output import fees_text, txids_text
+from alphapo_async.cli.output import fees_text
 from alphapo_async.core.codec import plain
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.row import Row, counted_as
 
-__all__ = ["FIELDS", "OUTCOME_FIELDS", "fields_of", "line_fields", "outcome_of"]
+__all__ = ["FIELDS", "OUTCOME_FIELDS", "fields_of", "iso_moment", "line_fields", "outcome_of"]
 
 _REQUEST_FIELDS: Final = WithdrawalRequest.__struct_fields__
 OUTCOME_FIELDS: Final = (
@@ -56,12 +56,12 @@ def fields_of(row: Row) -> dict[str, Any]:
         "outcome": outcome_of(row),
         "requested_amount": plain(figure) if currency else None,
         "requested_currency": currency or None,
-        "created_at": _moment(row.created_at),
-        "settled_at": None if row.settled_at is None else _moment(row.settled_at),
+        "created_at": iso_moment(row.created_at),
+        "settled_at": None if row.settled_at is None else iso_moment(row.settled_at),
         "alphapo_id": None if known is None or known.id is None else str(known.id),
         "status": None if known is None else known.status,
         "source": None if known is None else known.source,
-        "txids": txids_text(transaction) or None,
+        "txids": [] if transaction is None else list(transaction.txids),
         "attempts": row.attempts,
         "look_ups": row.look_ups,
         "revision": row.revision.number,
@@ -81,14 +81,15 @@ def _request_fields(payment: WithdrawalRequest | None) -> dict[str, Any]:
     return {**fields, **texts, "allow_personal_reference": "@" in payment.end_user_reference}
 
 
-def _moment(seconds: float) -> str:
+def iso_moment(seconds: float) -> str:
+    """Return a time as every JSON and CSV has it: ISO 8601 in UTC, to the millisecond."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def line_fields(line: Entry) -> dict[str, Any]:
     """Return what a line of the history says, field by field; the reply is left out."""
     return {
-        "at": _moment(line.at),
+        "at": iso_moment(line.at),
         "kind": line.kind,
         "what": line.what,
         "http_status": line.status,

@@ -6,7 +6,6 @@ import os
 import sys
 
 import click
-from msgspec import structs
 
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.loop import run
@@ -42,10 +41,13 @@ def status(*, foreign_id: str, as_json: bool, journal: str | None, base_url: str
     row = before if found is None else now
     code = Exit.REFUSED if found is not None else status_code(now, answer)
     if as_json:
-        sides = {"journal": None if row is None else fields_of(row), "alphapo": None}
-        sides["alphapo"] = structs.asdict(answer) if isinstance(answer, Transaction) else None
+        left, right = row and fields_of(row), answer if isinstance(answer, Transaction) else None
         why = str(answer) if isinstance(answer, AlphapoUnavailable) else found
-        click.echo(json_text({"foreign_id": foreign_id, **sides, "problem": why, "exit_code": int(code)}))
+        click.echo(
+            json_text(
+                {"foreign_id": foreign_id, "journal": left, "alphapo": right, "error": why, "exit_code": int(code)}
+            )
+        )
         sys.exit(code)
     heads = [f"withdrawal {clean(foreign_id)}", "journal", "AlphaPo"]
     rows, console = side_by_side(row, answer, is_durable=is_shared(opened)), make_console()

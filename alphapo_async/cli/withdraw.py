@@ -174,7 +174,7 @@ def result_fields(foreign_id: str, result: CallOutcome, code: Exit) -> dict[str,
         "outcome": "accepted" if error is None else error.outcome,
         "may_release_funds": error is not None and error.may_release_funds,
         "withdrawal": known,
-        "problem": None if error is None else happened(error),
+        "error": None if error is None else happened(error),
         "next_step": None if error is None else advice(error),
         "exit_code": int(code),
     }

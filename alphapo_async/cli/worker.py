@@ -61,7 +61,6 @@ OTEL_EXPORTER_OTLP_ENDPOINT; it needs the extra otlp.
     show_default=True,
     help="One line for each event.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --log-format json.")
 @click.option("--health-host", default="127.0.0.1", show_default=True, help="Address of the probes.")
 @click.option(
     "--health-port", type=click.IntRange(0, 65_535), help="Serve /livez, /readyz, /metrics; 0: any free port."
@@ -73,7 +72,6 @@ def worker(
     grace: float,
     concurrency: int,
     log_format: LogFormat,
-    as_json: bool,
     health_host: str,
     health_port: int | None,
     otel: bool,
@@ -85,7 +83,7 @@ def worker(
     survive_lost_output()
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     opened = access.open_journal()
-    with worker_log("json" if as_json else log_format):
+    with worker_log(log_format):
         where = access.account, access.host
         logger.info("working on account %s at %s; SIGTERM or Ctrl-C ends it", *where, extra={"foreign_id": None})
         probes = None if health_port is None else (health_host, health_port)

@@ -20,7 +20,7 @@ def test_balances_are_shown_and_those_at_zero_are_counted() -> None:
         assert "ETH" in every.output
         assert "at zero" not in every.output
         as_json = json.loads(invoke("balances", "--all", "--json", **sandbox.environment).output)
-        assert as_json == {"BTC": "0.00000001", "ETH": "0.00000000"}
+        assert as_json == {"balances": {"BTC": {"amount": "0.00000001"}, "ETH": {"amount": "0.00000000"}}}
 
 
 def test_a_refused_key_has_exit_code_4_and_silence_3(local: Local) -> None:

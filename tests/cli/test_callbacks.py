@@ -49,7 +49,7 @@ def test_as_json_each_is_a_line_with_its_body(path: Path) -> None:
     """Letter for letter as AlphaPo sent it."""
     told = invoke("journal", "callbacks", "f", "--json", "--journal", str(path))
     first, second = map(json.loads, told.stdout.splitlines())
-    assert (first["body"], first["times"], first["txids"]) == (BODY.decode(), 2, ["bb04"])
+    assert (first["body"], first["count"], first["txids"]) == (BODY.decode(), 2, ["bb04"])
     assert (first["can_be_replayed"], second["can_be_replayed"], second["status"]) == (True, False, None)
 
 

@@ -18,7 +18,7 @@ def test_the_list_is_shown_within_80_columns(local: Local) -> None:
     assert "│ USDTBASE │" in result.output
     assert max(map(len, result.output.splitlines())) <= 80
     named = local.invoke("currencies", "XRP", "--json")
-    assert json.loads(named.output)["XRP"] == {
+    assert json.loads(named.output)["currencies"]["XRP"] == {
         "code": "XRP",
         "type": "crypto",
         "precision": 8,

@@ -79,7 +79,7 @@ def test_what_is_open_is_listed_oldest_first(path: Path) -> None:
     told = invoke("journal", "list", ALPHAPO_JOURNAL=str(path))
     assert told.stdout.index("│ free") < told.stdout.index("│ held ")
     assert "paid" not in told.stdout
-    told = invoke("journal", "list", "--most", "1", "--journal", str(path))
+    told = invoke("journal", "list", "--limit", "1", "--journal", str(path))
     assert "There are more; --limit 10 shows them." in told.stdout
     told = invoke("journal", "list", "--account", "another", "--journal", str(path))
     assert told.stdout == "Nothing is open.\n"
@@ -174,7 +174,7 @@ def test_json_has_the_fields_of_the_export(path: Path) -> None:
     assert (shown["foreign_id"], shown["outcome"], shown["amount"]) == ("free", "unknown", "0.5")
     assert [line["kind"] for line in shown["history"]] == ["attempt", "given up"]
     totals = json.loads(invoke("journal", "totals", "--json", "--journal", str(path)).stdout)
-    assert totals["BTC"]["requested"] == "2.5"
+    assert (totals["account"], totals["totals"]["BTC"]["requested"]) == ("default", "2.5")
 
 
 def test_totals_are_shown(path: Path) -> None:

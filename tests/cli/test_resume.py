@@ -13,12 +13,12 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from alphapo_async import AlphapoClient, WithdrawalError, WithdrawalRequest
-from alphapo_async.cli.resume import result_line, row_line, stopping
+from alphapo_async.cli.resume import result_line, row_fields, row_line, stopping
 from alphapo_async.core.errors import WithdrawalNotSent
-from alphapo_async.core.models import Withdrawal
+from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.results import result_of
 from tests.cli.conftest import SECRET, Local
-from tests.support.rows import ACCEPTED_ROW
+from tests.support.rows import ACCEPTED_ROW, FAILED_ROW
 
 
 def request(foreign_id: str) -> WithdrawalRequest:
@@ -59,13 +59,15 @@ def test_resume_as_json_has_an_object_for_each_row_and_one_for_the_pass(local: L
     refused = [json.loads(line) for line in local.invoke(*options, ALPHAPO_SECRET="wrong").stdout.splitlines()]
     assert (refused[0]["outcome"], refused[0]["alphapo_id"]) == ("unknown", None)
     assert "Check ALPHAPO_KEY" in refused[0]["error"]
-    assert refused[1]["exit_code"] == 4
+    assert refused[1]["summary"]["exit_code"] == 4
     row, *changes, summary = [json.loads(line) for line in local.invoke(*options, "--refresh").stdout.splitlines()]
     assert (row["foreign_id"], row["outcome"], row["error"]) == ("resume-json-1", "accepted", None)
-    assert changes[-1]["status"] == "confirmed"
+    assert {tuple(change) for change in changes} == {tuple(row)}
+    assert (changes[-1]["status"], len(changes[-1]["txids"])) == ("confirmed", 1)
+    summary = summary["summary"]
     assert summary["outcomes"] == {"accepted": 1}
     assert (summary["became_final"], summary["not_final"]) == ({"confirmed": 1}, 0)
-    assert (summary["problem"], summary["exit_code"]) == (None, 0)
+    assert (summary["error"], summary["exit_code"]) == (None, 0)
 
 
 def test_resume_with_a_wrong_secret_keeps_what_is_open(local: Local, tmp_path: Path) -> None:
@@ -166,3 +168,11 @@ async def test_ctrl_c_and_sigterm_set_an_event_instead_of_ending_the_process() -
 def test_a_changed_row_is_a_line() -> None:
     """With what is known of it."""
     assert row_line(replace(ACCEPTED_ROW, withdrawal=None)) == f"{ACCEPTED_ROW.foreign_id}  accepted"
+
+
+def test_a_row_that_failed_at_alphapo_says_why_as_json() -> None:
+    """In AlphaPo's words; an accepted row has no error, whatever was in doubt before."""
+    shown = Transaction(id=7, status="declined", error="Not approved")
+    fields = row_fields(replace(FAILED_ROW, transaction=shown))
+    assert (fields["outcome"], fields["error"]) == ("failed", "Not approved")
+    assert row_fields(replace(ACCEPTED_ROW, reason="connection lost"))["error"] is None

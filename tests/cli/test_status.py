@@ -34,9 +34,12 @@ def test_status_as_json_has_both_sides(local: Local) -> None:
     shown = json.loads(ended.stdout)
     assert (shown["foreign_id"], shown["journal"], shown["exit_code"]) == ("asking-json", None, ended.exit_code)
     assert shown["alphapo"]["foreign_id"] == "asking-json"
+    assert list(shown["alphapo"]["crypto_address"]) == ["address", "tag"]
+    assert "has_numbers" not in shown["alphapo"]
+    assert shown["alphapo"]["txids"] == []
     nothing = json.loads(local.invoke("status", "asking-json", "--json", ALPHAPO_BASE_URL="http://127.0.0.1:9").stdout)
     assert nothing["alphapo"] is None
-    assert "no connection" in nothing["problem"]
+    assert "no connection" in nothing["error"]
 
 
 def test_a_withdrawal_that_is_too_wide_is_shown_line_by_line(tmp_path: Path, local: Local) -> None:

@@ -178,11 +178,12 @@ def test_an_outcome_is_given_as_json(local: Local, tmp_path: Path) -> None:
     path = str(tmp_path / "payouts.db")
     paid = json.loads(local.invoke(*withdrawing("paying-json"), "--json", "--journal", path).stdout)
     assert (paid["outcome"], paid["may_release_funds"], paid["exit_code"]) == ("accepted", False, 0)
-    assert (paid["withdrawal"]["foreign_id"], paid["problem"], paid["next_step"]) == ("paying-json", None, None)
+    assert (paid["withdrawal"]["foreign_id"], paid["error"], paid["next_step"]) == ("paying-json", None, None)
+    assert "has_numbers" not in paid["withdrawal"]
     ended = local.invoke(*withdrawing("paying-no", address="unsupported"), "--json", "--journal", path)
     refused = json.loads(ended.stdout)
     assert (refused["outcome"], refused["may_release_funds"], refused["exit_code"]) == ("rejected", True, 1)
-    assert "AlphaPo refused it" in refused["problem"]
+    assert "AlphaPo refused it" in refused["error"]
     assert refused["withdrawal"] is None
     assert "--retry-rejected" in refused["next_step"]
 

@@ -122,7 +122,7 @@ def test_a_journal_that_breaks_while_a_worker_works_is_told_and_tried_again(loca
 def test_a_worker_serves_probes(local: Local, tmp_path: Path) -> None:
     """On loopback, while it works; the log names the port."""
     path = tmp_path / "payouts.db"
-    command = command_line("worker", "--journal", str(path), "--health-port", "0", "--json")
+    command = command_line("worker", "--journal", str(path), "--health-port", "0", "--log-format", "json")
     with started(command, env=clean_environment(**local.environment), stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
         lines = (json.loads(line)["message"] for line in worker.stdout)

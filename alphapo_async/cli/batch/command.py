@@ -65,7 +65,7 @@ FILE may be a whole `alphapo journal export`: its columns that are no fields of 
 The same command again continues where this one ended, and pays nothing twice. After Ctrl-C nothing more is sent, and requests under way
 get one minute. Ctrl-C twice ends it at once.
 
-The columns of the results are foreign_id, outcome, id, status, error, line, txid and fees; one line per row, in the order in which rows
+The columns of the results are foreign_id, outcome, id, status, error, line, txids and fees; one line per row, in the order in which rows
 finish. With --follow a row finishes when it is final, and look-ups leave at --max-rate (10 a second without it).
 
 The journal keeps a row from being paid twice. It is FILE.journal.db unless --journal or ALPHAPO_JOURNAL names another. A copy of FILE
@@ -125,7 +125,7 @@ _OUT: Final = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--follow",
     is_flag=True,
-    help="Then look up what is accepted until it is final: status, txid and fees go to the results.",
+    help="Then look up what is accepted until it is final: status, txids and fees go to the results.",
 )
 @click.option("--no-tag", is_flag=True, help="An empty tag means that no tag is wanted.")
 @click.option(

@@ -15,7 +15,7 @@ from alphapo_async.cli.batch.known_rows import InJournal, take_stock
 from alphapo_async.cli.batch.report import LISTED
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.options import Access
-from alphapo_async.cli.output import amount, clean, counted, pairs
+from alphapo_async.cli.output import amount, balance_fields, clean, counted, pairs
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import Totals, WithdrawalRequest
@@ -301,10 +301,10 @@ def dry_run_fields(survey: Survey, known: PriorKnowledge, code: int) -> dict[str
         "invalid": survey.invalid,
         "columns_not_read": list(survey.left_out),
         "with_warnings": known.warned,
-        "balances": known.balances.held,
+        "balances": balance_fields(known.balances.held),
         "not_enough": known.short_of,
         "in_other_journals": {str(one.path): one.rows for one in known.elsewhere},
-        "problem": known.balances.problem,
+        "error": known.balances.problem,
         "exit_code": int(code),
     }
 

@@ -25,8 +25,8 @@ from alphapo_async.core.results import BatchResult
 
 __all__ = ["COLUMNS", "NOT_TRIED", "ResultsError", "ResultsFile", "cells_of", "invalid_cells", "not_tried_cells"]
 
-COLUMNS: Final = ("foreign_id", "outcome", "id", "status", "error", "line", "txid", "fees")
-"""`txid` and `fees` are filled once AlphaPo shows them: in a run with --follow, or in a later one."""
+COLUMNS: Final = ("foreign_id", "outcome", "id", "status", "error", "line", "txids", "fees")
+"""`txids` and `fees` are filled once AlphaPo shows them: in a run with --follow, or in a later one."""
 NOT_TRIED: Final = "not_tried"
 """Stands in the column `outcome` of a row that a run which ended early did not reach."""
 _LONGEST: Final = 2_000  # characters of what is wrong

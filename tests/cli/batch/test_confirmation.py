@@ -119,9 +119,9 @@ def test_the_figures_of_a_dry_run_are_given_as_values() -> None:
     fields = dry_run_fields(SURVEY, PriorKnowledge(is_durable=True, balances=Balances({"BTC": Decimal(1)})), 1)
     assert (fields["rows"], fields["rows_to_pay_now"], fields["exit_code"]) == (1_205, 1_200, 1)
     assert fields["to_pay_now"] == SURVEY.to_pay
-    assert (fields["balances"], fields["not_enough"], fields["problem"]) == ({"BTC": Decimal(1)}, [], None)
+    assert (fields["balances"], fields["not_enough"], fields["error"]) == ({"BTC": {"amount": Decimal(1)}}, [], None)
     unavailable = PriorKnowledge(is_durable=True, balances=Balances({}, AlphapoUnavailable("AlphaPo did not answer.")))
-    assert dry_run_fields(SURVEY, unavailable, 3)["problem"] == "AlphaPo did not answer."
+    assert dry_run_fields(SURVEY, unavailable, 3)["error"] == "AlphaPo did not answer."
 
 
 def test_a_dry_run_without_an_answer_says_why() -> None:

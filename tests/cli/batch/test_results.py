@@ -37,7 +37,7 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.models import Fee, Transaction, TransactionPart, Withdrawal, WithdrawalRequest
 from alphapo_async.core.results import BatchResult
 
-HEADER = "foreign_id,outcome,id,status,error,line,txid,fees\n"
+HEADER = "foreign_id,outcome,id,status,error,line,txids,fees\n"
 ACCEPTED = ["a", "accepted", "7", "processing", "", "2"]
 REQUEST = WithdrawalRequest(
     currency="BTC", address="made-up", amount="0.5", foreign_id="a", end_user_reference="user-1"
@@ -435,7 +435,7 @@ def test_the_cells_fit_the_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "left", ["", "f", "foreign_id,outcome,id,sta", "foreign_id,outcome,id,status,error,line,txid,fees"]
+    "left", ["", "f", "foreign_id,outcome,id,sta", "foreign_id,outcome,id,status,error,line,txids,fees"]
 )
 def test_a_header_that_was_cut_by_a_crash_is_no_other_file(tmp_path: Path, left: str) -> None:
     """It is written anew."""
@@ -443,7 +443,7 @@ def test_a_header_that_was_cut_by_a_crash_is_no_other_file(tmp_path: Path, left:
     path.write_text(left, encoding="utf-8")
     with ResultsFile(path, lambda _: False) as results:
         results.begin()
-    assert path.read_text(encoding="utf-8") == "foreign_id,outcome,id,status,error,line,txid,fees\n"
+    assert path.read_text(encoding="utf-8") == "foreign_id,outcome,id,status,error,line,txids,fees\n"
 
 
 @pytest.mark.parametrize("left", ["foreign_id\n", "foreign_id\na\n", "foreign_id,outcome\n"])

@@ -209,7 +209,7 @@ async def test_nothing_is_written_over_before_the_journal_has_taken_the_account(
     await journal.join("default", "app.alphapo.net", "worker", 0.0)
     await journal.aclose()
     desk.results.write_text(
-        "foreign_id,outcome,id,status,error,line,txid,fees\np-1,accepted,7,,,2,,\n", encoding="utf-8"
+        "foreign_id,outcome,id,status,error,line,txids,fees\np-1,accepted,7,,,2,,\n", encoding="utf-8"
     )
     before = desk.results.read_bytes()
     async with Sandbox(KEY, SECRET) as sandbox:
@@ -489,7 +489,7 @@ async def test_a_followed_batch_ends_with_every_status_txid_and_fee(tmp_path: Pa
     assert report.outcomes == {"accepted": 5, "failed": 1, "rejected": 1}
     assert "Following 6 rows until final, for 1 h at most" in desk.said.getvalue()
     with desk.results.open(encoding="utf-8", newline="") as file:
-        found = [(line["foreign_id"], line["status"], line["txid"], line["fees"]) for line in csv.DictReader(file)]
+        found = [(line["foreign_id"], line["status"], line["txids"], line["fees"]) for line in csv.DictReader(file)]
     for number in (*range(5), 1):
         txid = f"{booked[f'p-{number}'].id:064x}"
         assert (f"p-{number}", "confirmed", txid, "0.00050000 BTC mining") in found
@@ -507,7 +507,7 @@ async def test_a_batch_is_followed_no_longer_than_it_is_told(tmp_path: Path) -> 
         await asyncio.sleep(0.8)
         report, _ = await desk.pay(sandbox.url, follow=True, client={"max_rate": 500.0})
     assert (report.code, report.not_final) == (Exit.ALL_ACCEPTED, 0)
-    assert all(line["status"] == "confirmed" and line["txid"] for line in lines(desk).values())
+    assert all(line["status"] == "confirmed" and line["txids"] for line in lines(desk).values())
 
 
 async def test_a_run_without_following_writes_the_txids_that_the_journal_has(tmp_path: Path) -> None:
@@ -518,7 +518,7 @@ async def test_a_run_without_following_writes_the_txids_that_the_journal_has(tmp
         look_ups = sandbox.ledger.look_ups
         await desk.pay(sandbox.url)
         assert sandbox.ledger.look_ups == look_ups
-    assert all(line["txid"] for line in lines(desk).values())
+    assert all(line["txids"] for line in lines(desk).values())
 
 
 async def test_following_ends_in_order_when_it_is_interrupted(tmp_path: Path) -> None:
