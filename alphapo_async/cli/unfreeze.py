@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 import time
@@ -28,11 +27,12 @@ _PAGE = 500
 
 @journal.command(
     epilog="\b\nExamples:\n"
-    '  alphapo journal unfreeze payout-17 --because "not in the export of 12:00" \\\n      --journal payouts.db\n'
+    '  alphapo journal unfreeze payout-17 --by anna \\\n      --because "not in the export of 12:00" --journal payouts.db\n'
     "  alphapo journal unfreeze --nothing-lost \\\n      --journal postgresql://payer@db/payouts"
 )
 @click.argument("foreign_id", required=False)
 @click.option("--all", "is_all", is_flag=True, help="Every frozen row of the account.")
+@click.option("--by", help="Your name; it is recorded.")
 @click.option("--because", help="How you know that AlphaPo's books do not have it; it is recorded.")
 @click.option(
     "--anyway",
@@ -49,6 +49,7 @@ def unfreeze(
     *,
     foreign_id: str | None,
     is_all: bool,
+    by: str | None,
     because: str | None,
     anyway: bool,
     nothing_lost: bool,
@@ -67,9 +68,9 @@ def unfreeze(
         count = with_journal(opened, lambda opened: opened.equate_epochs())
         echo(f"Nothing was lost: {counted(count, 'earlier row counts', 'earlier rows count')} as before.")
         return
-    if not because:
-        raise click.UsageError("Pass --because: how you know that AlphaPo's books do not have it.")
-    owner, decision = account_of(account, os.environ), Unfrozen(getpass.getuser(), because)
+    if not by or not because:
+        raise click.UsageError("Pass --by, your name, and --because: how you know that AlphaPo's books do not have it.")
+    owner, decision = account_of(account, os.environ), Unfrozen(by, because)
     done, kept = with_journal(
         opened, lambda opened: _unfreeze(opened, owner, foreign_id, decision, waits_for_quiet=not anyway)
     )

@@ -13,7 +13,7 @@ from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
 from tests.support.journal_suite import ACCOUNT, asked, hear
 
-WHY = ("--because", "not in the export")
+WHY = ("--by", "anna", "--because", "not in the export")
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_one_row_is_unfrozen_with_a_reason(path: Path) -> None:
     told = invoke("journal", "unfreeze", "a", *WHY, "--journal", str(path))
     assert (told.exit_code, told.stdout) == (0, "1 unfrozen: open, with nothing in doubt; a worker sends them.\n")
     assert (row(path, "a").epoch, row(path, "a").doubt_since, row(path, "b").epoch) == (1, None, 0)
-    assert "not in the export" in invoke("journal", "show", "a", "--journal", str(path)).stdout
+    assert "anna: not in the export" in invoke("journal", "show", "a", "--journal", str(path)).stdout
     again = invoke("journal", "unfreeze", "a", *WHY, "--journal", str(path))
     assert again.exit_code == 2
     assert "is not frozen" in again.stderr
@@ -101,7 +101,8 @@ def test_nothing_was_lost(path: Path) -> None:
     [
         (("a", "--all", *WHY), "Pass one of FOREIGN_ID, --all and --nothing-lost"),
         ((), "Pass one of FOREIGN_ID"),
-        (("a",), "Pass --because"),
+        (("a", "--by", "anna"), "Pass --by, your name, and --because"),
+        (("a", "--because", "not in the export"), "Pass --by, your name, and --because"),
         (("unknown", *WHY), "is not frozen"),
     ],
 )

@@ -349,7 +349,7 @@ class _Round:
         for name in frozen:
             began = time.monotonic()  # a worker may send the row before the command has ended
             if await self._command(
-                "journal", "unfreeze", name, "--anyway", "--because", "AlphaPo's books do not have it"
+                "journal", "unfreeze", name, "--anyway", "--by", "anna", "--because", "AlphaPo's books do not have it"
             ):
                 self._unfrozen[name] = began
         self._passing = asyncio.create_task(self._workers[0].ask("resume"))

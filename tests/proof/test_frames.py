@@ -203,7 +203,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "journal show": ["f"],
     "journal list": [],
     "journal totals": [],
-    "journal unfreeze": ["f", "--because", "not in the export"],
+    "journal unfreeze": ["f", "--by", "anna", "--because", "not in the export"],
     "journal settle": ["f", "--rejected", "--by", "anna", "--because", "not there"],
     "journal callbacks": ["f"],
     "journal export": [],
