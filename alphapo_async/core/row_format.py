@@ -20,6 +20,7 @@ from alphapo_async.core.row import CountedLine, Row, State, counted_as
 __all__ = [
     "CHANGING",
     "COLUMNS",
+    "REST",
     "Record",
     "Written",
     "changing",
@@ -81,8 +82,11 @@ changing: Final = attrgetter(*CHANGING)
 """Return these columns of a record."""
 
 
-class _Rest(msgspec.Struct, omit_defaults=True):
-    """What no column is needed for."""
+class _Rest(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """What no column is needed for.
+
+    A member that this release does not know makes the row unreadable: it may be a reason not to send, and the next change would drop it.
+    """
 
     expires_at: float | None = None
     stays_open: bool = False
@@ -114,8 +118,9 @@ class _Rest(msgspec.Struct, omit_defaults=True):
     reaffirmed_in: int = 0
 
 
-_REST: Final = _Rest.__struct_fields__
-_rest_of: Final = attrgetter(*_REST)
+REST: Final = _Rest.__struct_fields__
+"""The members of `rest`."""
+_rest_of: Final = attrgetter(*REST)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Rest).decode
 
@@ -161,7 +166,11 @@ def read_revision(number: int, body: bytes, digest: str, asked: tuple[str, str] 
 
 
 def read_record(columns: Sequence[Any], revision: Revision, earlier: tuple[Revision, ...] = ()) -> Row:
-    """Return the row, from its columns and its revisions."""
+    """Return the row, from its columns and its revisions.
+
+    Raises:
+        msgspec.ValidationError: a newer release wrote it in a form that this release does not know.
+    """
     record = Record(*columns)
     rest = _decode(record.rest)
     return Row(
@@ -178,5 +187,5 @@ def read_record(columns: Sequence[Any], revision: Revision, earlier: tuple[Revis
         claim=record.claim,
         reported=bool(record.reported),
         epoch=record.epoch,
-        **{name: getattr(rest, name) for name in _REST},
+        **{name: getattr(rest, name) for name in REST},
     )

@@ -51,7 +51,13 @@ class Dumpable(Protocol):
         ...
 
     async def dump(self, after: int, limit: int, *, with_history: bool = True) -> list[Kept]:
-        """Return withdrawals of all accounts, in order, from behind this place on; without their histories where those are not needed."""
+        """Return withdrawals of all accounts, in order, from behind this place on.
+
+        With their histories, none is left out, for a copy. Without them, withdrawals that only a newer release can read are left out.
+
+        Raises:
+            UnreadableRow: with histories, only a newer release can read one of them.
+        """
         ...
 
     async def totals(self, account: str) -> dict[str, Totals]:

@@ -100,3 +100,11 @@ def test_what_is_forgotten_is_known_by_its_digest() -> None:
     record = to_record(row(revision=left))
     assert (record.amount, record.currency) == ("1.50", "BTC")
     assert read_revision(3, b"", OURS.digest).asked == (Decimal(0), "")
+
+
+def test_a_member_that_is_not_known_here_makes_a_row_unreadable() -> None:
+    """A newer release wrote it: it may be a reason not to send, and would be lost with the next change."""
+    record = to_record(row())
+    newer = record._replace(rest=record.rest[:-1] + b',"new_in_02":1}')
+    with pytest.raises(msgspec.ValidationError, match="new_in_02"):
+        read_record(newer, OURS)

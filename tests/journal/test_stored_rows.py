@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 
+import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row, is_frozen
 from alphapo_async.core.row_format import to_record, written
-from alphapo_async.journal.stored_rows import STORED, sums, unpack
+from alphapo_async.journal.stored_rows import STORED, Readable, UnreadableRow, sums, unpack
 from tests.support.rows import CORRECTED, OURS, row
 
 
@@ -34,6 +39,42 @@ def test_an_open_row_of_an_earlier_epoch_is_read_as_frozen() -> None:
     """The epoch is read with each row."""
     assert is_frozen(read_back(row(), Epoch(1, 50.0)))
     assert not is_frozen(read_back(row()))
+
+
+def unreadable(foreign_id: str) -> Row:
+    """Read a row to which a newer release added a member."""
+    record = to_record(row(foreign_id=foreign_id))
+    rest = record.rest[:-1] + b',"new_in_02":1}'
+    return unpack([b"", "", 0, None, *record._replace(rest=rest)], list)
+
+
+def test_a_row_that_only_a_newer_release_can_read_is_refused() -> None:
+    """By a member of the rest, or by a field of the body; the error survives being copied and pickled."""
+    with pytest.raises(
+        UnreadableRow, match="Withdrawal 'f' of account 'default' was written by a newer release"
+    ) as caught:
+        unreadable("f")
+    for other in (copy.copy(caught.value), pickle.loads(pickle.dumps(caught.value))):  # noqa: S301 - our own
+        assert (type(other), str(other), other.foreign_id) == (UnreadableRow, str(caught.value), "f")
+    with pytest.raises(UnreadableRow):
+        unpack([b'{"new_in_02": 1}', "", 0, None, *to_record(row())], list)
+
+
+def test_unreadable_rows_are_left_out_with_one_warning_each(caplog: pytest.LogCaptureFixture) -> None:
+    """As long as few enough are remembered."""
+    readable = Readable()
+    readers: list[Callable[[], Row]] = [
+        partial(unreadable, "f"),
+        row,
+        partial(unreadable, "g"),
+        partial(unreadable, "f"),
+    ]
+    assert readable.among(readers) == [row()]
+    assert [record.__dict__["foreign_id"] for record in caplog.records] == ["f", "g"]
+    caplog.clear()
+    assert readable.among([partial(unreadable, str(number)) for number in range(1_000)]) == []
+    assert readable.among([partial(unreadable, "f")]) == []
+    assert [record.__dict__["foreign_id"] for record in caplog.records][-2:] == ["999", "f"]
 
 
 def test_sums_are_exact() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import pytest
 from msgspec.structs import replace
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.claims import Claim, ending_of
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.errors import CallbackError, ConfigurationError
+from alphapo_async.core.errors import CallbackError, ConfigurationError, JournalError
 from alphapo_async.core.evidence import (
     Attempt,
     CalledBack,
@@ -542,6 +542,73 @@ class JournalSuite:
         await pay(journal, "f")
         await journal.aclose()
         await journal.aclose()
+
+
+add: Final = hear
+Rewrite: TypeAlias = Callable[[str], Awaitable[None]]
+"""Has a newer release change the rows whose foreign_id begins like this: it records what this release does not know."""
+
+
+class UpgradingSuite:
+    """The tests that every journal passes that several releases share."""
+
+    async def test_a_row_that_only_a_newer_release_can_read_is_refused_by_itself(
+        self, journal: Any, rewrite: Rewrite
+    ) -> None:
+        """Changes of other rows that are made at the same time are stored, and it stays as it is."""
+        await add(journal, "new", asked("new"), LOST)
+        await pay(journal, "old")
+        await rewrite("new")
+        with pytest.raises(
+            JournalError, match=r"Withdrawal 'new' .* newer release.* moved no money.* Upgrade"
+        ) as caught:
+            await journal.find(ACCOUNT, "new")
+        assert (caught.value.foreign_id, caught.value.recorded, caught.value.may_release_funds) == ("new", None, False)
+        changes = [
+            add(journal, "new", accepted("new")),
+            add(journal, "old", Reported("accepted", 1)),
+            add(journal, "other", asked("other")),
+        ]
+        refused, changed, recorded = await asyncio.gather(*changes, return_exceptions=True)
+        assert isinstance(refused, JournalError)
+        assert isinstance(changed, Row)
+        assert isinstance(recorded, Row)
+        assert len(await journal.history(ACCOUNT, "new")) == 1
+
+    async def test_it_is_left_out_of_every_page_with_one_warning(
+        self, journal: Any, rewrite: Rewrite, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """However short the page is, the rows behind it are returned; the sums count it."""
+        for number, name in enumerate(("new-1", "new-2", "old"), start=1):
+            await add(journal, name, asked(name, worker="dead"), LOST, now=float(number))
+        await rewrite("new")
+        assert names(await journal.find_open(ACCOUNT, None, 1)) == ["old"]
+        assert names(await journal.find_held("dead", 1)) == ["old"]
+        assert [kept.row.foreign_id for kept in await journal.dump(0, 1, with_history=False)] == ["old"]
+        for name in ("new-1", "new-2"):
+            assert caplog.text.count(f"Withdrawal {name!r}") == 1
+        with pytest.raises(JournalError, match="'new-1'"):
+            await journal.dump(0, 9)
+        assert (await journal.totals(ACCOUNT))["BTC"].unknown == Decimal(3)
+
+    async def test_it_is_neither_claimed_nor_due_nor_handed_out(self, journal: Any, rewrite: Rewrite) -> None:
+        """Rows of this release behind it are."""
+        await journal.join(ACCOUNT, "h", "worker", FAR)
+        for number, name in enumerate(("new-1", "new-2", "old-1", "old-2"), start=1):
+            await add(journal, f"{name} fresh", asked(f"{name} fresh", worker=None, expires_at=50.0), now=float(number))
+            await add(journal, f"{name} lost", asked(f"{name} lost"), LOST, Released("worker", ""), now=float(number))
+            await pay(journal, f"{name} paid", now=float(number))
+        await rewrite("new")
+        assert names(await journal.find_due(ACCOUNT, 9_999.0, 1)) == ["old-1 lost"]
+        everything = [f"{name} {kind}" for kind in ("fresh", "lost", "paid") for name in ("old-1", "old-2")]
+        assert names(await journal.find_due(ACCOUNT, 9_999.0, 9, expired=True)) == everything
+        claimed = await journal.claim(ACCOUNT, Claim("worker", 1, "key", 5.0, 1))
+        assert (names(claimed.rows), claimed.last_due_at) == (["old-1 fresh"], 3.0)
+        again = await journal.claim(ACCOUNT, Claim("worker", 1, "key", 5.0, 1))
+        assert names(again.rows) == ["old-1 fresh"]
+        assert names(await journal.find_unreported(ACCOUNT, 1)) == []
+        control = await journal.find_control(ACCOUNT, "key", 1.5)
+        assert control.foreign_id == "old-2 paid"
 
 
 class RememberingSuite:

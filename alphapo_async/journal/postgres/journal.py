@@ -275,16 +275,16 @@ class PostgresJournal:
 
     async def find_held(self, worker: str, limit: int) -> list[Row]:
         """Return rows that this worker holds."""
-        return await self._select("held", worker, limit)
+        return await self._select("held", worker, limit=limit)
 
     async def find_control(self, account: str, key: str, after: float) -> Row | None:
         """Return a row of this key that AlphaPo accepted, and that did not exist yet at `after`; None if there is none."""
-        return next(iter(await self._select("control", account, key, after)), None)
+        return next(iter(await self._select("control", account, key, after, limit=1)), None)
 
     async def find_open(self, account: str, after: tuple[float, str] | None, limit: int) -> list[Row]:
         """Return open rows, oldest first, from behind (created_at, foreign_id) on."""
         created_at, foreign_id = after or (-1.0, "")
-        return await self._select("open", account, created_at, foreign_id, limit)
+        return await self._select("open", account, created_at, foreign_id, limit=limit)
 
     async def claim(self, account: str, claim: Claim) -> ClaimedRows | None:
         """Have a worker take fresh rows that are due, with one statement; None where its lease does not run."""
@@ -311,14 +311,14 @@ class PostgresJournal:
         self, account: str, now: float, limit: int, refused: Collection[str] = (), *, expired: bool = False
     ) -> list[Row]:
         """Return rows that are due and not fresh: open rows first, and the longest overdue first."""
-        found = await self._select("fresh_and_expired", account, now, limit) if expired else []
+        found = await self._select("fresh_and_expired", account, now, limit=limit) if expired else []
         for query in ("frozen", "in_doubt", "to_refresh"):
-            found += await self._select(query, account, now, limit - len(found), sorted(refused))
+            found += await self._select(query, account, now, sorted(refused), limit=limit - len(found))
         return found
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
         """Return settled rows whose outcome was not handed out."""
-        return await self._select("unreported", account, limit)
+        return await self._select("unreported", account, limit=limit)
 
     async def history(self, account: str, foreign_id: str) -> list[Entry]:
         """Return the lines of a withdrawal's history, in order."""
@@ -385,7 +385,7 @@ class PostgresJournal:
         return await self._ask(self._workers.register)
 
     async def dump(self, after: int, limit: int, *, with_history: bool = True) -> list[Kept]:
-        """Return withdrawals of all accounts, in order, from behind this place on; with their histories if wanted."""
+        """Return withdrawals of all accounts, in order, from behind this place on, as `Dumpable` says."""
         return await self._ask(lambda fetch: self._rows.all(fetch, after, limit, with_history=with_history))
 
     async def load(self, register: Register | None, kept: list[Kept]) -> None:
@@ -431,8 +431,9 @@ class PostgresJournal:
             self._presence.terminate()
             self._server.terminate()
 
-    async def _select(self, query: str, *values: object) -> list[Row]:
-        return [known.row for known in await self._ask(lambda fetch: self._rows.select(fetch, query, *values))]
+    async def _select(self, query: str, *values: object, limit: int) -> list[Row]:
+        found = await self._ask(lambda fetch: self._rows.select(fetch, query, *values, limit=limit))
+        return [known.row for known in found]
 
     async def _ask(self, work: Callable[[Fetch], Awaitable[T]]) -> T:
         """Do the work, after all changes that came before."""

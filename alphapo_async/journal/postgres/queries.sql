@@ -36,6 +36,10 @@ on conflict (withdrawal, number) do update set count = excluded.count, last_at =
 -- Take the revisions that were corrected before the journal recorded them.
 json_populate_recordset(null::{s}.revisions, convert_from($4, 'UTF8')::json) between
 
+-- part readable --
+-- Hold for a row whose members of `rest` this release knows: what a newer one added may be a reason not to send.
+not exists (select from json_object_keys(rest) as member where member not in ({members}))
+
 -- insert --
 -- Record new withdrawals, each handed over under its place, with the first lines of their histories; leave out those that are known.
 with asked as materialized ({rows}), added as (
@@ -121,7 +125,7 @@ with mine as materialized (
 ), fresh as materialized (
   select id from {s}.withdrawals
   where account = $2 and epoch = (select epoch_number from {s}.journal) and due_at between $8 and $6 and counted_as = 'open'
-    and exists (select from mine)
+    and exists (select from mine) and {readable}
   order by due_at limit $7 for update skip locked
 ), taken as (
   update {s}.withdrawals w
@@ -152,18 +156,18 @@ order by due_at limit $3
 -- frozen --
 -- Return rows that were open and fresh when the journal went back, and are due.
 {row}
-where account = $1 and epoch < (select epoch_number from {s}.journal) and due_at <= $2 and counted_as = 'open' and key <> all($4::text[])
-order by due_at limit $3
+where account = $1 and epoch < (select epoch_number from {s}.journal) and due_at <= $2 and counted_as = 'open' and key <> all($3::text[])
+order by due_at limit $4
 
 -- in_doubt --
 -- Return rows in doubt that are due.
 {row}
-where account = $1 and due_at <= $2 and counted_as = 'unknown' and key <> all($4::text[]) order by due_at limit $3
+where account = $1 and due_at <= $2 and counted_as = 'unknown' and key <> all($3::text[]) order by due_at limit $4
 
 -- to_refresh --
 -- Return settled rows that are due.
 {row}
-where account = $1 and due_at <= $2 and state <> 'open' and key <> all($4::text[]) order by due_at limit $3
+where account = $1 and due_at <= $2 and state <> 'open' and key <> all($3::text[]) order by due_at limit $4
 
 -- unreported --
 -- Return settled rows whose outcome was not handed out.
@@ -174,7 +178,7 @@ where account = $1 and not reported and state <> 'open' order by id limit $2
 -- Return a row of this key that AlphaPo accepted and that did not exist before.
 {row}
 where account = $1 and key = $2 and created_at > $3 and state = 'accepted' and source = 'reply'
-order by created_at desc, id desc limit 1
+order by created_at desc, id desc limit $4
 
 -- held --
 -- Return rows that a worker holds.

@@ -24,7 +24,7 @@ from alphapo_async.core.row_format import to_record, written
 from alphapo_async.core.transitions import apply
 from alphapo_async.journal.copying import Kept
 from alphapo_async.journal.postgres.schema import queries
-from alphapo_async.journal.stored_rows import sums, unpack
+from alphapo_async.journal.stored_rows import Readable, sums, unpack
 
 __all__ = ["Draft", "Fetch", "Name", "PostgresRows", "StoredRow", "stored"]
 
@@ -63,6 +63,7 @@ class PostgresRows:
     def __init__(self, schema: str) -> None:
         self._schema = schema
         self._sql = queries(schema)
+        self._readable = Readable()
 
     def enqueue_statement(self, row: Row, line: Entry, host: str, times: Mapping[str, float]) -> str:
         """Return the statement that records a new row for the workers: the database reads its columns from the body.
@@ -79,23 +80,32 @@ class PostgresRows:
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def find_many(self, fetch: Fetch, names: list[Name]) -> dict[Name, StoredRow]:
-        """Return the rows of these withdrawals, as far as they are recorded."""
-        found = await self.select(fetch, "find", [name[0] for name in names], [name[1] for name in names])
-        return {(known.row.account, known.row.foreign_id): known for known in found}
+        """Return the rows of these withdrawals, as far as they are recorded.
 
-    async def select(self, fetch: Fetch, query: str, *values: object) -> list[StoredRow]:
-        """Return the rows that the query of this name finds."""
-        return await self._unpacked(fetch, await fetch(self._sql[query], *values))
+        Raises:
+            UnreadableRow: only a newer release can read one of them.
+        """
+        found = await fetch(self._sql["find"], [name[0] for name in names], [name[1] for name in names])
+        rows = [read() for read in await self._readers(fetch, found)]
+        return {(known.row.account, known.row.foreign_id): known for known in rows}
 
-    async def _unpacked(self, fetch: Fetch, found: list[Any]) -> list[StoredRow]:
+    async def select(self, fetch: Fetch, query: str, *values: object, limit: int) -> list[StoredRow]:
+        """Return the rows that the query of this name finds, at most `limit`, without rows that only a newer release can read."""
+        asked = limit
+        while True:
+            found = await fetch(self._sql[query], *values, asked)
+            rows = self._readable.among(await self._readers(fetch, found))
+            if len(rows) >= limit or len(found) < asked:
+                return rows[:limit]
+            asked = limit + len(found) - len(rows)
+
+    async def _readers(self, fetch: Fetch, found: list[Any]) -> list[Callable[[], StoredRow]]:
+        """Return a function for each row that was found, which reads it."""
         earlier = defaultdict[int, list[tuple[int, bytes, str]]](list)
         if corrected := [each["id"] for each in found if each["revision"] > 1]:
             for number, *revision in await fetch(self._sql["earlier"], corrected):
                 earlier[number].append(tuple(revision))
-        return [
-            StoredRow(number, version, unpack(row, partial(earlier.__getitem__, number)))
-            for number, version, *row in found
-        ]
+        return [partial(_read, *row, earlier=earlier) for row in found]
 
     async def claim(self, fetch: Fetch, account: str, claim: Claim, stamp: str) -> list[Any]:
         """Have a worker take fresh rows; return them as they stand then, a row of nulls where there are none, nothing where it may not."""
@@ -111,7 +121,8 @@ class PostgresRows:
         The database sets who holds a row; what else a claim changes is written with the row's next change.
         """
         rows, claimed = list[tuple[float, StoredRow]](), Claimed(*claim[:3])
-        for known in await self._unpacked(fetch, [each for each in found if each["id"] is not None]):
+        readers = await self._readers(fetch, [each for each in found if each["id"] is not None])
+        for known in self._readable.among(readers):
             before = replace(known.row, holder=None, claim=0)
             rows.append((due_at(before) or 0.0, known._replace(row=apply(before, claimed, claim.now))))
         rows.sort(key=itemgetter(0))
@@ -129,9 +140,13 @@ class PostgresRows:
         return found
 
     async def all(self, fetch: Fetch, after: int, limit: int, *, with_history: bool = True) -> list[Kept]:
-        """Return withdrawals in order, with their histories if wanted."""
-        found = await self.select(fetch, "everything", after, limit)
-        lines = await self.histories(fetch, [known.id for known in found]) if with_history else {}
+        """Return withdrawals in order: as `dump` does."""
+        if not with_history:
+            return [
+                Kept(known.id, known.row, ()) for known in await self.select(fetch, "everything", after, limit=limit)
+            ]
+        found = [read() for read in await self._readers(fetch, await fetch(self._sql["everything"], after, limit))]
+        lines = await self.histories(fetch, [known.id for known in found])
         return [Kept(known.id, known.row, tuple(lines.get(known.id, ()))) for known in found]
 
     async def totals(self, fetch: Fetch, account: str) -> dict[str, Totals]:
@@ -163,6 +178,10 @@ class PostgresRows:
         lines = _encode([_line(known.id, entry) for entry in entries])
         values = to_record(after).rest, lines, known.id, known.version, keeps_history
         return bool(await fetch(self._sql["forget"], stamp, *values))
+
+
+def _read(number: int, version: int, *row: Any, earlier: Mapping[int, list[tuple[int, bytes, str]]]) -> StoredRow:
+    return StoredRow(number, version, unpack(row, partial(earlier.__getitem__, number)))
 
 
 def _place(place: int, draft: Draft) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal
 
-from alphapo_async.core.row_format import CHANGING
+from alphapo_async.core.row_format import CHANGING, REST
 from alphapo_async.journal.schema_version import THIS
 from alphapo_async.journal.statements import load, read
 from alphapo_async.journal.stored_rows import COLUMNS, LINE, STORED
@@ -38,6 +38,7 @@ def queries(schema: str) -> dict[str, str]:
         columns_as_text=", ".join(f"{name}::text" if name in _READ_AS_TEXT else name for name in COLUMNS),
         changing=", ".join(f"{name} = {_handed(name)}" for name in CHANGING),
         line=", ".join(LINE),
+        members=", ".join(f"'{name}'" for name in REST),
     )
 
 

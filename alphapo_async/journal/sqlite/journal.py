@@ -39,6 +39,7 @@ from alphapo_async.journal.sqlite.liveness import LivenessLocks
 from alphapo_async.journal.sqlite.places import Place, place_of
 from alphapo_async.journal.sqlite.rows import Leased, SqliteRows
 from alphapo_async.journal.sqlite.thread import JournalThread
+from alphapo_async.journal.stored_rows import UnreadableRow
 from alphapo_async.supervisor import Supervisor
 
 __all__ = ["SqliteJournal"]
@@ -99,9 +100,15 @@ class _File:
             self._version = version
 
     def read_ahead(self, names: Iterable[_Name]) -> None:
-        """Read the rows that the transaction will change: most are new, and one query for each takes half the time of writing them."""
+        """Read the rows that the transaction will change: most are new, and one query for each takes half the time of writing them.
+
+        Where this release cannot read one of them, each is read by itself, and its own call alone fails.
+        """
         unknown = [name for name in names if name not in self._known]
-        found = self.rows.find_all(unknown) if len(unknown) > 1 else None
+        found = None
+        if len(unknown) > 1:
+            with contextlib.suppress(UnreadableRow):
+                found = self.rows.find_all(unknown)
         self._read = {} if found is None else {name: found.get(name) for name in unknown}
 
     def drop(self, name: _Name) -> None:
@@ -508,7 +515,7 @@ class SqliteJournal:
         return [leased.worker for leased in leases if self._ended(leased, now) is None]
 
     async def dump(self, after: int, limit: int, *, with_history: bool = True) -> list[Kept]:
-        """Return withdrawals of all accounts, in order, from behind this place on; with their histories if wanted."""
+        """Return withdrawals of all accounts, in order, from behind this place on, as `Dumpable` says."""
         return await self._ask(lambda file: file.rows.dump(after, limit, with_history=with_history))
 
     async def hold(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -17,7 +18,7 @@ from alphapo_async.core.row import Epoch, Row
 from alphapo_async.core.row_format import CHANGING, changing, to_record, written
 from alphapo_async.journal.copying import Kept, Register
 from alphapo_async.journal.statements import load
-from alphapo_async.journal.stored_rows import COLUMNS, LINE, STORED, sums, unpack
+from alphapo_async.journal.stored_rows import COLUMNS, LINE, STORED, Readable, sums, unpack
 
 __all__ = ["QUERIES", "Leased", "SqliteRows"]
 
@@ -51,43 +52,67 @@ class SqliteRows:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
+        self._readable = Readable()
 
     def _run(self, query: str, *values: object) -> sqlite3.Cursor:
         return self.connection.execute(QUERIES[query], values)
 
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _select(self, query: str, *values: object) -> list[tuple[int, Row]]:
-        """Return the rows that the query of this name finds, each with its place in the table."""
-        return [(place, self._unpack(place, columns)) for place, *columns in self._run(query, *values).fetchall()]
+    def _select(self, query: str, *values: object, limit: int) -> list[tuple[int, Row]]:
+        """Return the rows that the query of this name finds, at most `limit`, each with its place in the table.
 
-    def _unpack(self, place: int, columns: list[Any]) -> Row:
-        return unpack(columns, lambda: self._run("earlier", place).fetchall())
+        Rows that only a newer release can read are left out.
+        """
+        asked = limit
+        while True:
+            found = self._run(query, *values, asked).fetchall()
+            rows = self._readable.among([partial(self._unpack, *columns) for columns in found])
+            if len(rows) >= limit or len(found) < asked:
+                return rows[:limit]
+            asked = limit + len(found) - len(rows)
+
+    def _unpack(self, place: int, *columns: Any) -> tuple[int, Row]:
+        return place, unpack(columns, lambda: self._run("earlier", place).fetchall())
 
     def find(self, account: str, foreign_id: str) -> tuple[int, Row] | None:
-        """Return a row and its place in the table."""
-        return next(iter(self._select("find", account, foreign_id)), None)
+        """Return a row and its place in the table.
+
+        Raises:
+            UnreadableRow: only a newer release can read it.
+        """
+        found = self._run("find", account, foreign_id).fetchone()
+        return None if found is None else self._unpack(*found)
 
     def find_all(self, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, Row]]:
-        """Return the rows of these withdrawals that there are, with their places, by account and id."""
+        """Return the rows of these withdrawals that there are, with their places, by account and id.
+
+        Raises:
+            UnreadableRow: only a newer release can read one of them.
+        """
         asked: dict[str, list[str]] = {}
         for account, foreign_id in names:
             asked.setdefault(account, []).append(foreign_id)
-        found = [each for account, ids in asked.items() for each in self._select("find_all", account, json.dumps(ids))]
+        found = [
+            self._unpack(*columns)
+            for account, ids in asked.items()
+            for columns in self._run("find_all", account, json.dumps(ids)).fetchall()
+        ]
         return {(row.account, row.foreign_id): (place, row) for place, row in found}
 
     def find_open(self, account: str, after: tuple[float, str] | None, limit: int) -> list[Row]:
         """Return open rows, oldest first, from behind (created_at, foreign_id) on."""
         created_at, foreign_id = after or (-1.0, "")
-        return [row for _, row in self._select("open", account, created_at, foreign_id, limit)]
+        return [row for _, row in self._select("open", account, created_at, foreign_id, limit=limit)]
 
     def fresh(self, account: str, claim: Claim) -> list[tuple[int, Row]]:
         """Return the rows that a claim takes, each with its place."""
-        return self._select("fresh", account, claim.after, claim.now, claim.limit)
+        return self._select("fresh", account, claim.after, claim.now, limit=claim.limit)
 
     def claimed(self, worker: str, number: int) -> list[Row]:
         """Return what a worker's claim took."""
-        return [row for _, row in self._select("claimed", worker, number)]
+        found = self._run("claimed", worker, number).fetchall()
+        return [row for _, row in self._readable.among([partial(self._unpack, *columns) for columns in found])]
 
     def number_claim(self, claim: Claim) -> bool:
         """Record that a worker makes this claim; False where its lease does not run, or the number was used before."""
@@ -104,28 +129,28 @@ class SqliteRows:
         """Return rows that are due and not fresh: open ones first, and the longest overdue first."""
         found: list[tuple[int, Row]] = []
         if expired:
-            found += self._select("fresh_and_expired", account, now, limit)
+            found += self._select("fresh_and_expired", account, now, limit=limit)
         for query in ("frozen", "in_doubt", "to_refresh"):
-            found += self._select(query, account, now, limit - len(found), json.dumps(sorted(refused)))
+            found += self._select(query, account, now, json.dumps(sorted(refused)), limit=limit - len(found))
         return [row for _, row in found]
 
     def find_unreported(self, account: str, limit: int) -> list[Row]:
         """Return settled rows whose outcome was not handed out."""
-        return [row for _, row in self._select("unreported", account, limit)]
+        return [row for _, row in self._select("unreported", account, limit=limit)]
 
     def find_control(self, account: str, key: str, after: float) -> Row | None:
         """Return a row of this key that AlphaPo accepted, and that did not exist yet at `after`."""
-        return next((row for _, row in self._select("control", account, key, after)), None)
+        return next((row for _, row in self._select("control", account, key, after, limit=1)), None)
 
     def find_held(self, worker: str, limit: int) -> list[Row]:
         """Return rows that a worker holds."""
-        return [row for _, row in self._select("held", worker, limit)]
+        return [row for _, row in self._select("held", worker, limit=limit)]
 
     def dump(self, after: int, limit: int, *, with_history: bool = True) -> list[Kept]:
-        """Return withdrawals in order, with their histories if wanted."""
-        found = self._select("everything", after, limit)
+        """Return withdrawals in order: as `Dumpable` says."""
         if not with_history:
-            return [Kept(place, row, ()) for place, row in found]
+            return [Kept(place, row, ()) for place, row in self._select("everything", after, limit=limit)]
+        found = [self._unpack(*columns) for columns in self._run("everything", after, limit).fetchall()]
         return [Kept(place, row, tuple(self.history(row.account, row.foreign_id))) for place, row in found]
 
     def next_place(self) -> int:

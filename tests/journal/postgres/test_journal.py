@@ -32,6 +32,8 @@ from tests.support.journal_suite import (
     ForgettingSuite,
     JournalSuite,
     RememberingSuite,
+    Rewrite,
+    UpgradingSuite,
     accepted,
     asked,
     buried,
@@ -66,7 +68,20 @@ async def empty() -> AsyncIterator[PostgresJournal]:
     await opened.aclose()
 
 
-class TestPostgresJournal(JournalSuite, RememberingSuite, ForgettingSuite):
+@pytest.fixture
+def rewrite(journal: PostgresJournal) -> Rewrite:
+    """Have another process add a member to rows."""
+
+    async def rewrite(begin: str) -> None:
+        await postgres.execute(
+            f"update {journal._server.schema}.withdrawals set row_version = row_version + 1, "
+            f"""rest = (rest::jsonb || '{{"new_in_02": 1}}')::json where foreign_id like '{begin}%'"""
+        )
+
+    return rewrite
+
+
+class TestPostgresJournal(JournalSuite, UpgradingSuite, RememberingSuite, ForgettingSuite):
     """The tests that every kind of journal passes, and those of what forgets."""
 
 

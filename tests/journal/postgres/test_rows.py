@@ -286,3 +286,12 @@ async def test_another_journals_rows_are_taken_with_all_that_is_kept_of_them(fet
     assert same(first.row, corrected)
     assert first.entries == (line("one"), line("two", 2, count=3, last_at=4.0))
     assert second.row.foreign_id == "b"
+
+
+async def test_a_page_is_filled_with_rows_that_this_release_can_read(connection: Any, fetch: Fetch) -> None:
+    """Rows that only a newer release can read stand between them."""
+    await ROWS.write(fetch, [draft(row(name)) for name in ("a-new", "b-new", "c", "d-new", "e")])
+    await connection.execute("""update s.withdrawals set rest = '{"new_in_02": 1}' where foreign_id like '%new'""")
+    for limit, expected in ((1, ["c"]), (2, ["c", "e"]), (9, ["c", "e"])):
+        found = await ROWS.select(fetch, "everything", 0, limit=limit)
+        assert [known.row.foreign_id for known in found] == expected

@@ -38,6 +38,8 @@ from tests.support.journal_suite import (
     ForgettingSuite,
     JournalSuite,
     RememberingSuite,
+    Rewrite,
+    UpgradingSuite,
     accepted,
     asked,
     buried,
@@ -49,7 +51,7 @@ from tests.support.journal_suite import (
 from tests.support.mounts import mounted
 
 
-class TestSqlite(JournalSuite, RememberingSuite, ForgettingSuite):
+class TestSqlite(JournalSuite, UpgradingSuite, RememberingSuite, ForgettingSuite):
     """The journal in a file is a journal."""
 
     @pytest.fixture
@@ -58,6 +60,19 @@ class TestSqlite(JournalSuite, RememberingSuite, ForgettingSuite):
         opened = SqliteJournal(tmp_path / "payouts.db")
         yield opened
         await opened.aclose()
+
+    @pytest.fixture
+    def rewrite(self, tmp_path: Path) -> Rewrite:
+        """Have another process add a member to rows."""
+
+        async def rewrite(begin: str) -> None:
+            with contextlib.closing(sqlite3.connect(tmp_path / "payouts.db")) as other, other:
+                other.execute(
+                    "update withdrawals set rest = json_set(cast(rest as text), '$.new_in_02', 1) where foreign_id like ?",
+                    [f"{begin}%"],
+                )
+
+        return rewrite
 
     @pytest.fixture
     async def empty(self, tmp_path: Path) -> AsyncIterator[SqliteJournal]:

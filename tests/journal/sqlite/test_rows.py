@@ -118,6 +118,16 @@ def test_open_rows_of_one_moment_come_in_the_order_of_writing(rows: SqliteRows) 
     assert rows.find_open("default", (-1.0, "unknown"), 1)[0].foreign_id == "c"
 
 
+def test_a_page_is_filled_with_rows_that_this_release_can_read(rows: SqliteRows) -> None:
+    """Rows that only a newer release can read stand between them."""
+    for name in ("new-1", "new-2", "a", "new-3", "b"):
+        insert(rows, row(foreign_id=name))
+    rows.connection.execute("update withdrawals set rest = '{\"new_in_02\":1}' where foreign_id like 'new%'")
+    assert [one.foreign_id for one in rows.find_held("worker", 1)] == ["a"]
+    assert [one.foreign_id for one in rows.find_held("worker", 2)] == ["a", "b"]
+    assert [one.foreign_id for one in rows.find_held("worker", 9)] == ["a", "b"]
+
+
 def test_lists_know_their_rows(rows: SqliteRows) -> None:
     """Due, unreported, held, and fit for a control."""
     insert(rows, row())
