@@ -29,14 +29,13 @@ from alphapo_async.settings import (
 
 __all__ = [
     "Access",
+    "Duration",
     "access_options",
     "existing",
-    "give_up_after_of",
     "journals_here",
     "json_option",
     "no_password",
     "question_options",
-    "seconds_of",
 ]
 
 _NAMED: Final = 3
@@ -83,23 +82,31 @@ def journals_here(folder: Path | None = None) -> str:
 
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_is_duration: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)", re.ASCII).fullmatch
 
 
-def seconds_of(text: str) -> float:
-    """Return the seconds of a duration such as `90s`, `15m`, `2h`, `1d`, or `90`.
+class Duration(click.ParamType):  # type: ignore[type-arg]  # it is generic in the newest releases only
+    """A duration such as `90s`, `15m`, `2h` or `1d`, as seconds; a plain number is seconds.
 
-    Raises:
-        click.BadParameter: it is none.
+    Args:
+        may_be_zero: whether 0 is a duration here.
+        needs_unit: whether a plain number is refused, where a forgotten unit would destroy something.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
-    if found is None or float(found[1]) <= 0:
-        raise click.BadParameter("must be a time such as 90s, 15m, 2h or 1d.")
-    return float(found[1]) * _UNITS[found[2] or "s"]
 
+    name = "duration"
 
-def give_up_after_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
-    """Return the seconds that --give-up-after names; None where it is not given."""
-    return None if text is None else seconds_of(text)
+    def __init__(self, *, may_be_zero: bool = False, needs_unit: bool = False) -> None:
+        self._may_be_zero = may_be_zero
+        self._needs_unit = needs_unit
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        if isinstance(value, float):
+            return value
+        found = _is_duration(str(value).strip())
+        if found is None or (self._needs_unit and not found[2]) or not (self._may_be_zero or float(found[1])):
+            self.fail(f"{value!r} is not a duration: write a time such as 90s, 15m, 2h or 1d.", param, ctx)
+        return float(found[1]) * _UNITS[found[2] or "s"]
 
 
 _OPTIONS = (

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import click
 
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal import account_of, account_rows, journal, journal_named, journal_options, with_journal
+from alphapo_async.cli.options import Duration
 from alphapo_async.cli.output import counted, echo
 from alphapo_async.core.history import Entry, noted
 from alphapo_async.core.redaction import is_about, is_over, redacted, tombstone
@@ -25,28 +25,14 @@ from alphapo_async.journal.sqlite.journal import SqliteJournal
 if TYPE_CHECKING:
     from alphapo_async.journal import Redactable
 
-__all__ = ["Age", "closing_words", "prune", "redact"]
+__all__ = ["closing_words", "prune", "redact"]
 
 _PAGE: Final = 500
-_UNITS: Final = {"d": 86_400.0, "h": 3_600.0}
 _BACKUPS: Final = "Backups, exports and AlphaPo keep what they have."
 
 
-class Age(click.ParamType):  # type: ignore[type-arg]  # it is generic in the newest releases only
-    """Days or hours, as seconds: `400d`, `36h`."""
-
-    name = "age"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the seconds."""
-        if isinstance(value, float):
-            return value
-        match = re.fullmatch(r"(\d{1,6})([dh])", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not an age: write days or hours, such as 400d or 36h.", param, ctx)
-        return int(match[1]) * _UNITS[match[2]]
-
-
+_AGE: Final = Duration(needs_unit=True)
+"""Of what is removed: `400` alone may have been meant as days."""
 _YES = click.option("--yes", is_flag=True, help="Do not ask. Needed without a terminal.")
 
 
@@ -57,7 +43,7 @@ _YES = click.option("--yes", is_flag=True, help="Do not ask. Needed without a te
 )
 @click.argument("foreign_id", required=False)
 @click.option("--end-user-reference", "reference", help="All withdrawals of this end user.")
-@click.option("--older-than", "age", type=Age(), help="Everything settled so long ago, such as 400d.")
+@click.option("--older-than", "age", type=_AGE, help="Everything settled so long ago, such as 400d.")
 @_YES
 @journal_options
 def redact(
@@ -88,7 +74,7 @@ def redact(
 
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal prune --older-than 400d --journal payouts.db")
-@click.option("--older-than", "age", type=Age(), required=True, help="Everything settled so long ago, such as 400d.")
+@click.option("--older-than", "age", type=_AGE, required=True, help="Everything settled so long ago, such as 400d.")
 @_YES
 @journal_options
 def prune(*, age: float, yes: bool, name: str | None, account: str | None) -> None:

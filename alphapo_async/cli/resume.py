@@ -21,7 +21,7 @@ from alphapo_async.cli.journal import account_rows
 from alphapo_async.cli.journal_rows import why
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.messages import advice, happened
-from alphapo_async.cli.options import Access, access_options, existing, give_up_after_of, journals_here
+from alphapo_async.cli.options import Access, Duration, access_options, existing, journals_here
 from alphapo_async.cli.output import echo, fees_text, txids_text
 from alphapo_async.cli.progress import progress_line
 from alphapo_async.cli.row_fields import fields_of
@@ -118,9 +118,7 @@ class _Pass(msgspec.Struct):
 )
 @click.option("--refresh", is_flag=True, help="Then look up what is accepted until it is final.")
 @click.option("--max-rate", type=click.FloatRange(min=0, min_open=True), help="Look-ups a second.  [default: 10]")
-@click.option(
-    "--give-up-after", callback=give_up_after_of, help="End --refresh after so long, such as 2h.  [default: 1h]"
-)
+@click.option("--give-up-after", type=Duration(), help="End --refresh after so long, such as 2h.  [default: 1h]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line; the last one is about the whole pass.")
 @access_options
 def resume(

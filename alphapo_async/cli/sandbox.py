@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import click
 
 from alphapo_async.cli.loop import run
+from alphapo_async.cli.options import Duration
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.models import FIGURE
-from alphapo_async.core.setting_checks import check_seconds
 from alphapo_async.sandbox import FAULT_SETS, Sandbox
 from alphapo_async.sandbox.catalogue import is_known
 from alphapo_async.settings import read_retired_keys
@@ -87,10 +87,10 @@ def _minimums(_context: click.Context, _parameter: click.Parameter, given: tuple
 )
 @click.option(
     "--settle-after",
-    type=click.FloatRange(min=0),
-    default=1.0,
+    type=Duration(may_be_zero=True),
+    default="1s",
     show_default=True,
-    help="Seconds from the acceptance of a withdrawal to its end.",
+    help="The time from the acceptance of a withdrawal to its end.",
 )
 @click.option(
     "--minimum",
@@ -126,7 +126,7 @@ def sandbox(
         seed=seed,
         callback_url=callback_url,
         minimums=minimums,
-        settle_after=check_seconds("--settle-after", settle_after),
+        settle_after=settle_after,
         first_id=time.time_ns() // 1_000,  # a journal may outlive the sandbox, and must never meet one of its ids again
     )
     run(_run(local, port))

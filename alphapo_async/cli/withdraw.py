@@ -16,7 +16,7 @@ import click
 from alphapo_async.cli.exit_codes import Exit, explain, nothing_sent
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.messages import advice, happened, warning_text
-from alphapo_async.cli.options import Access, access_options, json_option
+from alphapo_async.cli.options import Access, Duration, access_options, json_option
 from alphapo_async.cli.output import amount, clean, echo, json_text, pairs, withdrawal_pairs
 from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.codec import AMOUNT_FORMATS
@@ -69,7 +69,11 @@ _STILL_OPEN = "note: the journal of this run was in memory and ends with it: run
     show_default=True,
     help="How amounts are written.",
 )
-@click.option("--deadline", type=float, help="Seconds after which the command ends at the latest. Default: 60.")
+@click.option(
+    "--deadline",
+    type=Duration(may_be_zero=True),
+    help="The command ends after this time at the latest.  [default: 60s]",
+)
 @click.option(
     "--attempted-before", is_flag=True, help="An earlier run that this journal knows nothing of may have sent it."
 )

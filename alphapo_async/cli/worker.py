@@ -17,7 +17,7 @@ import click
 
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.loop import run
-from alphapo_async.cli.options import Access, access_options
+from alphapo_async.cli.options import Access, Duration, access_options
 from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.cli.worker_log import LogFormat, worker_log
 from alphapo_async.contrib.health import MetricsPage, health_server
@@ -41,7 +41,7 @@ Examples:
   alphapo worker --log-format json --health-port 8080 --otel
 
 Any number of workers may share a journal. SIGTERM and Ctrl-C end a worker:
-requests under way get --grace seconds, and the process ends within 4 s more.
+requests under way get --grace, and the process ends within 4 s more.
 
 --health-port serves /livez (event loop and background tasks), /readyz
 (journal and lease) and, with the extra prometheus, /metrics. --otel sends metrics and traces by OTLP over HTTP, to
@@ -50,7 +50,13 @@ OTEL_EXPORTER_OTLP_ENDPOINT; it needs the extra otlp.
 
 
 @click.command(epilog=_WORKER_EPILOG)
-@click.option("--grace", type=float, default=5.0, show_default=True, help="Seconds for what is under way at the end.")
+@click.option(
+    "--grace",
+    type=Duration(may_be_zero=True),
+    default="5s",
+    show_default=True,
+    help="How long what is under way at the end may take.",
+)
 @click.option(
     "--concurrency", type=click.IntRange(min=1), default=64, show_default=True, help="Rows worked on at once."
 )

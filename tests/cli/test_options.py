@@ -11,12 +11,11 @@ import pytest
 
 from alphapo_async.cli.options import (
     Access,
+    Duration,
     access_options,
     existing,
-    give_up_after_of,
     journals_here,
     no_password,
-    seconds_of,
 )
 from alphapo_async.client import AlphapoClient
 from alphapo_async.contrib.pytest_plugin import RunningSandbox
@@ -174,21 +173,23 @@ async def test_a_question_needs_no_journal_and_leaves_nothing_open(alphapo_sandb
 )
 def test_times_are_typed_as_people_say_them(text: str, seconds: float) -> None:
     """Seconds, minutes, hours, days."""
-    assert seconds_of(text) == seconds
+    assert Duration().convert(text, None, None) == seconds
+    assert Duration().convert(seconds, None, None) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "2 h", "h", "1w", "1e3", "inf"])
+@pytest.mark.parametrize("text", ["", "0", "-1", "2 h", "h", "1w", "1e3", "inf", "9" * 400])
 def test_other_times_are_refused(text: str) -> None:
     """None of them is guessed at."""
     with pytest.raises(click.BadParameter):
-        seconds_of(text)
+        Duration().convert(text, None, None)
 
 
-def test_no_time_means_none() -> None:
-    """So that a command has its own default."""
-    context, option = click.Context(click.Command("c")), click.Option(["--give-up-after"])
-    assert give_up_after_of(context, option, None) is None
-    assert give_up_after_of(context, option, "2h") == 7_200
+def test_zero_and_plain_numbers_are_taken_where_they_can_be_meant() -> None:
+    """A grace may be nothing; an age without a unit may have been meant as days."""
+    assert Duration(may_be_zero=True).convert("0", None, None) == 0
+    assert Duration(needs_unit=True).convert("400d", None, None) == 34_560_000
+    with pytest.raises(click.BadParameter, match="'400' is not a duration"):
+        Duration(needs_unit=True).convert("400", None, None)
 
 
 def test_the_journals_of_a_folder_are_named_as_options(tmp_path: Path) -> None:

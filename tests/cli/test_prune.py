@@ -7,10 +7,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
-from alphapo_async.cli.prune import Age, closing_words
+from alphapo_async.cli.prune import closing_words
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import Attempt, CalledBack, Released, ReplyExcerpt, Reported, Requested, Revision
 from alphapo_async.core.models import CryptoAddress, Totals, Transaction, WithdrawalRequest
@@ -190,15 +189,10 @@ def test_a_journal_in_memory_has_nothing_to_forget() -> None:
     assert told.exit_code == 2
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("1d", 86_400.0), ("400d", 34_560_000.0), ("36h", 129_600.0)])
-def test_ages_are_days_or_hours(text: str, seconds: float) -> None:
-    """As seconds."""
-    assert Age().convert(text, None, None) == seconds
-    assert Age().convert(seconds, None, None) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "400", "d", "-1d", "1.5d", "1w", "1 d", "1234567d"])
-def test_what_is_no_age_is_refused(text: str) -> None:
-    """Before anything is read."""
-    with pytest.raises(click.BadParameter, match="400d or 36h"):
-        Age().convert(text, None, None)
+def test_an_age_has_a_unit(path: Path) -> None:
+    """400 alone would be seconds, and may have been meant as days: nothing is removed."""
+    for command in ("redact", "prune"):
+        told = invoke("journal", command, "--older-than", "400", "--yes", "--journal", str(path))
+        assert told.exit_code == 2
+        assert "'400' is not a duration" in told.stderr
+    assert forgotten(path) == set()

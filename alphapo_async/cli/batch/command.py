@@ -36,7 +36,7 @@ from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.exit_codes import Exit, nothing_sent
 from alphapo_async.cli.loop import interruptible, run
 from alphapo_async.cli.messages import row_message, warning_text
-from alphapo_async.cli.options import Access, access_options, give_up_after_of, json_option
+from alphapo_async.cli.options import Access, Duration, access_options, json_option
 from alphapo_async.cli.output import clean, echo, fitting_totals, json_text, make_console, say, table
 from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat
@@ -118,7 +118,7 @@ _OUT: Final = click.Path(path_type=Path, dir_okay=False)
 @click.option("--retry-rejected", is_flag=True, help="Send again what AlphaPo rejected before.")
 @click.option(
     "--give-up-after",
-    callback=give_up_after_of,
+    type=Duration(),
     help="End after AlphaPo gave no readable answer for so long, such as 2h. With --follow also: follow for so long.  "
     "[default with --follow: 1h]",
 )

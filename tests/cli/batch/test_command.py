@@ -362,7 +362,7 @@ def test_an_empty_tag_may_be_meant(local: Local, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--give-up-after", "soon"], "must be a time"),
+        (["--give-up-after", "soon"], "is not a duration"),
         (["--max-rate", "0"], "max-rate"),
         (["--concurrency", "0"], "concurrency"),
         (["--journal", "postgresql://a:b@c/d"], "password"),
