@@ -93,13 +93,13 @@ class Bound(click.ParamType):  # type: ignore[type-arg]  # it is generic in the 
 
 @journal.command(
     epilog="\b\nExamples:\n  alphapo journal export --journal payouts.db > all.csv\n"
-    "  alphapo journal export --from 2026-11-01 --to 2026-11-30 --format jsonl \\\n      --journal payouts.db",
+    "  alphapo journal export --since 2026-11-01 --until 2026-11-30 --format jsonl \\\n      --journal payouts.db",
 )
 @click.option(
-    "--from", "begin", type=Bound(), default=0.0, help="Only withdrawals requested from this day, or moment, on (UTC)."
+    "--since", "begin", type=Bound(), default=0.0, help="Only withdrawals requested from this day, or moment, on (UTC)."
 )
 @click.option(
-    "--to",
+    "--until",
     "end",
     type=Bound(is_end=True),
     default=NEVER_LATER,

@@ -76,14 +76,14 @@ def test_as_json_lines_it_is_exact(path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["--from", "1970-01-02"], ["paid"]),
-        (["--to", "1970-01-01"], ["=doubt"]),
-        (["--to", "1970-01-03"], ["=doubt", "paid"]),
-        (["--to", "1970-01-02"], ["=doubt"]),
-        (["--to", "1970-01-03T00:00:00"], ["=doubt"]),
-        (["--to", "1970-01-03T00:00:01"], ["=doubt", "paid"]),
-        (["--from", "1970-01-03T00:00:00"], ["paid"]),
-        (["--from", "1970-01-01T00:00:02", "--to", "1970-01-02T23:59:59"], []),
+        (["--since", "1970-01-02"], ["paid"]),
+        (["--until", "1970-01-01"], ["=doubt"]),
+        (["--until", "1970-01-03"], ["=doubt", "paid"]),
+        (["--until", "1970-01-02"], ["=doubt"]),
+        (["--until", "1970-01-03T00:00:00"], ["=doubt"]),
+        (["--until", "1970-01-03T00:00:01"], ["=doubt", "paid"]),
+        (["--since", "1970-01-03T00:00:00"], ["paid"]),
+        (["--since", "1970-01-01T00:00:02", "--until", "1970-01-02T23:59:59"], []),
         (["--account", "other"], []),
     ],
 )
@@ -96,7 +96,7 @@ def test_days_and_moments_bound_it(path: Path, arguments: list[str], names: list
 @pytest.mark.parametrize("text", ["30.11.2026", "2026-11-31", "9999-12-31", ""])
 def test_what_is_no_day_is_told_so(path: Path, text: str) -> None:
     """Wrong usage, and nothing is written; the last day that Python knows has no end."""
-    told = invoke("journal", "export", "--journal", str(path), "--to", text)
+    told = invoke("journal", "export", "--journal", str(path), "--until", text)
     assert (told.exit_code, told.stdout) == (2, "")
     assert "write 2026-11-30 or 2026-11-30T12:00:00" in " ".join(told.stderr.split())
 
