@@ -25,7 +25,9 @@ does so again after each migration. Users are made before, with
 @journal.command(name="grants", epilog=_EPILOG)
 @click.option("--role", type=click.Choice(ROLES), help="Which role.  [default: all]")
 @click.option("--to", help="The user of the database.  [default: alphapo_ROLE]")
-@click.option("--schema", default="alphapo", show_default=True, help="Where the tables are.")
+@click.option(
+    "--schema", default="alphapo", show_default=True, help="Where the tables are: the ?schema= of the journal's URL."
+)
 def print_grants(*, role: Role | None, to: str | None, schema: str) -> None:
     """Print the SQL that gives users of a PostgreSQL journal what they need.
 

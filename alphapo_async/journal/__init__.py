@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from alphapo_async.core.claims import Claim, ClaimedRows
 from alphapo_async.core.errors import ConfigurationError
@@ -270,22 +270,30 @@ VERBS: Final = tuple(name for name in vars(Journal) if not name.startswith("_") 
 
 
 @hides_arguments
-def open_journal(url: str | Path | None = None, schema: str = "alphapo", pool: Any = None) -> Journal:
+def open_journal(
+    url: str | Path | None = None,
+    *,
+    schema: str | None = None,
+    pool: Any = None,
+    failover: Literal["lossless"] | None = None,
+) -> Journal:
     """Return the journal that `url` names. It is opened at first use.
 
     Args:
         url: a path or `sqlite:///PATH`: a file on this machine, shared by any number of processes on it. `postgresql://…`: a database,
             shared by any number of machines (extra `postgres`). `"memory"`: rows in this process only, which end with it. A name that could
             be meant otherwise (`:memory:`, `sqlite:payouts.db`, a blank or a line end at its end) is refused. `?filesystem=any` behind a
-            path says that the file system, which is not one of those known to, locks and flushes like a local disk.
-        schema: in PostgreSQL, where the tables are; they are made at first use.
+            path says that the file system, which is not one of those known to, locks and flushes like a local disk. `?schema=NAME` and
+            `?failover=lossless` in the URL of a database say what the arguments of these names say, for commands and `from_env`.
+        schema: in PostgreSQL, where the tables are; they are made at first use. None for the schema in the URL, or `alphapo`.
         pool: an asyncpg pool to use instead of a URL; it stays yours to close.
+        failover: in PostgreSQL, `"lossless"` says that commits of the cluster always wait for a standby: no failover freezes a row.
 
     Raises:
-        ConfigurationError: the name is none of these, or the extra is not installed.
+        ConfigurationError: the name is none of these, the schema is named twice and differently, or the extra is not installed.
     """
     if pool is not None:
-        return _postgres()(url, schema=schema, pool=pool)
+        return _postgres()(url, schema=schema, pool=pool, failover=failover)
     if url is None:
         raise ConfigurationError("Name the journal, or hand in an asyncpg pool. Nothing was sent.")
     kind, place, any_filesystem = read_name(url)
@@ -293,7 +301,7 @@ def open_journal(url: str | Path | None = None, schema: str = "alphapo", pool: A
         return MemoryJournal()
     if kind == "file":
         return _sqlite(place, any_filesystem=any_filesystem)
-    return _postgres()(place, schema=schema, pool=None)
+    return _postgres()(place, schema=schema, failover=failover)
 
 
 def _sqlite(path: str, *, any_filesystem: bool) -> Journal:

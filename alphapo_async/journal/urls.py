@@ -13,10 +13,12 @@ from alphapo_async.core.texts import shown as shown_text
 
 __all__ = [
     "JournalName",
+    "check_failover",
     "check_schema",
     "check_url",
     "has_password",
     "is_postgres",
+    "one_schema",
     "read_location",
     "read_name",
     "shown",
@@ -44,7 +46,7 @@ def has_password(name: str) -> bool:
 
 
 def shown(name: str) -> str:
-    """Return the name as it may be shown: of a database its host, port and name alone."""
+    """Return the name as it may be shown: of a database its host, port and name, and the schema where the URL names it."""
     if not is_postgres(name):
         return name
     try:
@@ -52,7 +54,8 @@ def shown(name: str) -> str:
     except ValueError:
         return "postgresql://…"
     host = parts.netloc.rpartition("@")[2]
-    return f"postgresql://{host}{unquote(parts.path)}"
+    schemas = [setting for name, setting in parse_qsl(parts.query) if name == "schema" and _SCHEMA.fullmatch(setting)]
+    return f"postgresql://{host}{unquote(parts.path)}{f'?schema={schemas[0]}' if schemas else ''}"
 
 
 class JournalName(NamedTuple):
@@ -181,6 +184,7 @@ _SETTINGS: Final = {
     "timezone",
     # ours
     "failover",
+    "schema",
 }
 """Settings that a URL may have. The driver would hand any other to the server, which refuses what it does not know."""
 
@@ -212,28 +216,58 @@ class Location(NamedTuple):
 
     url: str
     """As asyncpg takes it."""
+    schema: str | None
+    """Of the tables; None where the URL does not name it."""
     is_lossless: bool
     """Failovers lose nothing: commits wait for a standby, always."""
 
 
 def read_location(url: str) -> Location:
-    """Return a checked URL without this library's own setting, and the value of that.
+    """Return a checked URL without this library's own settings, and their values.
 
     Raises:
-        ConfigurationError: `failover` is neither left out nor `lossless`.
+        ConfigurationError: `failover` is neither left out nor `lossless`, or `schema` is no plain name or given twice.
     """
     parts = urlsplit(url)
-    settings = parse_qsl(parts.query, keep_blank_values=True)
-    given = [setting for name, setting in settings if name == "failover"]
-    if not given:
-        return Location(url, is_lossless=False)
-    if given != ["lossless"]:
+    ours: dict[str, list[str]] = {"failover": [], "schema": []}
+    for name, setting in parse_qsl(parts.query, keep_blank_values=True):
+        ours.get(name, []).append(setting)
+    if len(ours["schema"]) > 1:
+        raise ConfigurationError("schema stands twice in the journal's URL. Leave one out. Nothing was sent.")
+    others = "&".join(part for part in parts.query.split("&") if part.partition("=")[0] not in ours)
+    is_lossless = [check_failover(setting) for setting in ours["failover"]]
+    return Location(
+        parts._replace(query=others).geturl() if any(ours.values()) else url,
+        check_schema(ours["schema"][0]) if ours["schema"] else None,
+        is_lossless=any(is_lossless),
+    )
+
+
+def check_failover(failover: str | None) -> bool:
+    """Return whether failovers of the cluster lose nothing, as its operator declares.
+
+    Raises:
+        ConfigurationError: it is neither left out nor `lossless`.
+    """
+    if failover not in (None, "lossless"):
         raise ConfigurationError(
-            f"failover={given[-1]!r} in the journal's URL means nothing. Leave it out, or write failover=lossless if commits of this "
+            f"failover={failover!r} of the journal means nothing. Leave it out, or write failover=lossless if commits of this "
             "cluster always wait for a standby."
         )
-    others = [part for part in parts.query.split("&") if part.partition("=")[0] != "failover"]
-    return Location(parts._replace(query="&".join(others)).geturl(), is_lossless=True)
+    return failover is not None
+
+
+def one_schema(given: str | None, in_url: str | None) -> str:
+    """Return the schema of the tables, which the caller or the URL may name.
+
+    Raises:
+        ConfigurationError: both do, and differ; or it is no plain name.
+    """
+    if given is not None and in_url not in (None, given):
+        raise ConfigurationError(
+            f"schema is {given!r}, and {in_url!r} in the journal's URL. Name it in one place. Nothing was sent."
+        )
+    return check_schema(given or in_url or "alphapo")
 
 
 def check_schema(schema: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ import pytest
 
 from alphapo_async import AlphapoClient, WithdrawalRequest
 from alphapo_async.journal.sqlite.journal import SqliteJournal
-from tests.cli.conftest import SECRET, Local, clean_environment, command_line
+from tests.cli.conftest import SECRET, Local, clean_environment, command_line, invoke
+from tests.support import postgres
 from tests.support.processes import started
 
 
@@ -29,7 +31,7 @@ def request(foreign_id: str) -> WithdrawalRequest:
     )
 
 
-def enqueue(local: Local, path: Path, *foreign_ids: str) -> None:
+def enqueue(local: Local, path: Path | str, *foreign_ids: str) -> None:
     """Leave withdrawals to the workers."""
 
     async def story() -> None:
@@ -86,6 +88,28 @@ def test_a_worker_in_this_process_stops_too(local: Local, tmp_path: Path) -> Non
     thread.join()
     assert told.exit_code == 0, told.output
     assert "settled worker-2 accepted" in told.stdout
+
+
+def test_a_journal_in_a_schema_of_its_own_is_used_by_every_command(local: Local) -> None:
+    """The URL names it: an enqueued row is paid by a worker, listed, and granted to a reader; the usual schema has nothing of it."""
+    schema, url = postgres.schema(), postgres.url()
+    place = f"{url}{'&' if '?' in url else '?'}schema={schema}"
+    enqueue(local, place, "schema-1")
+    environment = {**local.environment, "ALPHAPO_JOURNAL": place}
+    command = command_line("worker")
+    with started(command, env=clean_environment(**environment), stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        assert any(line.endswith(" INFO settled schema-1 accepted\n") for line in worker.stdout)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) == 0
+    listed = local.invoke("journal", "list", "--outcome", "accepted", "--json", ALPHAPO_JOURNAL=place)
+    assert json.loads(listed.stdout)["foreign_id"] == "schema-1"
+    reader = f"{schema}_reader"
+    granted = invoke("journal", "grants", "--role", "reader", "--to", reader, "--schema", schema).stdout
+    asyncio.run(postgres.execute(f"create role {reader} login; {granted}"))
+    as_reader = re.sub("//[^/]*@", f"//{reader}@", place)
+    shown = invoke("journal", "show", "schema-1", ALPHAPO_JOURNAL=as_reader)
+    assert (shown.exit_code, "schema-1" in shown.stdout) == (0, True), shown.output
 
 
 def test_a_worker_whose_journal_breaks_says_so(local: Local, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_withdrawal_is_recorded_once_and_lapses_with_its_worker() -> None:
 async def test_the_history_is_written_with_the_row_in_every_kind_of_journal(kind: str, tmp_path: Path) -> None:
     """Evidence, an acceptance that is stored late, and a callback: each with the row that it changes."""
     url = {"memory": "memory", "file": str(tmp_path / "payouts.db"), "database": postgres.url()}[kind]
-    engine = engine_of(Wire(), journal=open_journal(url, postgres.schema()))
+    engine = engine_of(Wire(), journal=open_journal(url, schema=postgres.schema()))
     row = await engine.recorder.record("f", ASKED)
     row = await engine.recorder.record("f", replace(ASKED, worker="two"), LeaseExpired("one", 0.0))
     row = await engine.recorder.apply(row, Attempt("two", InDoubt("lost"), 0.0, 0.0))

@@ -43,7 +43,9 @@ async def test_a_database_is_opened_by_its_url_or_its_pool() -> None:
     journal = open_journal("postgresql://payer:hunter2@db/payouts", schema="payments")
     assert isinstance(journal, PostgresJournal)
     assert repr(journal) == "PostgresJournal('postgresql://db/payouts, schema payments')"
-    assert isinstance(open_journal(pool=object()), PostgresJournal)
+    named = open_journal("postgresql://payer:hunter2@db/payouts?schema=payments")
+    assert repr(named) == repr(journal)
+    assert isinstance(open_journal(pool=object(), failover="lossless"), PostgresJournal)
     with pytest.raises(ConfigurationError, match="Name the journal"):
         open_journal()
 

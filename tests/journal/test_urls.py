@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.journal.urls import (
+    check_failover,
     check_schema,
     check_url,
     has_password,
     is_postgres,
+    one_schema,
     read_location,
     read_name,
     shown,
@@ -61,6 +63,8 @@ def test_a_password_is_seen_wherever_it_stands(name: str, *, has_one: bool) -> N
         ("postgresql://payer:hunter2@db:5432/payouts?sslpassword=hunter2", "postgresql://db:5432/payouts"),
         ("postgres://payer@hunter2@db/pay%20outs", "postgresql://db/pay outs"),
         ("postgresql://[hunter2", "postgresql://…"),
+        ("postgresql://payer@db/payouts?schema=payments&password=hunter2", "postgresql://db/payouts?schema=payments"),
+        ("postgresql://db/payouts?schema=hunter2%20", "postgresql://db/payouts"),
         ("payouts.db", "payouts.db"),
     ],
 )
@@ -228,28 +232,68 @@ def test_a_url_may_name_several_hosts(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "rest", "is_lossless"),
+    ("url", "rest", "schema", "is_lossless"),
     [
-        ("postgresql://db/payouts", "postgresql://db/payouts", False),
-        ("postgresql://db/payouts?sslmode=require", "postgresql://db/payouts?sslmode=require", False),
-        ("postgresql://db/payouts?failover=lossless", "postgresql://db/payouts", True),
+        ("postgresql://db/payouts", "postgresql://db/payouts", None, False),
+        ("postgresql://db/payouts?sslmode=require", "postgresql://db/payouts?sslmode=require", None, False),
+        ("postgresql://db/payouts?failover=lossless", "postgresql://db/payouts", None, True),
+        ("postgresql://db/payouts?schema=payments", "postgresql://db/payouts", "payments", False),
+        (
+            "postgresql://db/payouts?schema=p&failover=lossless&user=a%26b",
+            "postgresql://db/payouts?user=a%26b",
+            "p",
+            True,
+        ),
         (
             "postgresql://a,b/payouts?host=%2Frun%2Fpg&failover=lossless&sslmode=require",
             "postgresql://a,b/payouts?host=%2Frun%2Fpg&sslmode=require",
+            None,
             True,
         ),
     ],
 )
-def test_a_url_says_that_failovers_lose_nothing(url: str, rest: str, *, is_lossless: bool) -> None:
-    """The database hears nothing of that setting, and all others stay as they were written."""
-    assert read_location(url) == (rest, is_lossless)
+def test_a_url_names_the_schema_and_says_that_failovers_lose_nothing(
+    url: str, rest: str, schema: str | None, *, is_lossless: bool
+) -> None:
+    """The database gets neither setting, and all others stay as they were written."""
+    assert read_location(url) == (rest, schema, is_lossless)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ("schema=a&schema=a", "schema stands twice"),
+        ("schema=", "schema must be lower-case letters"),
+        ("schema=Payments", "schema must be lower-case letters"),
+    ],
+)
+def test_a_schema_in_a_url_is_one_plain_name(settings: str, reason: str) -> None:
+    """It stands in statements as it is; the URL is not shown."""
+    with pytest.raises(ConfigurationError, match=reason) as caught:
+        read_location(f"postgresql://payer:hunter2@db/payouts?{settings}")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_schema_is_named_in_one_place() -> None:
+    """By the caller or in the URL; both may say the same."""
+    assert (one_schema(None, None), one_schema("a", None), one_schema(None, "b")) == ("alphapo", "a", "b")
+    assert one_schema("a", "a") == "a"
+    with pytest.raises(ConfigurationError, match="schema is 'a', and 'b' in the journal's URL"):
+        one_schema("a", "b")
+
+
+def test_failovers_lose_something_unless_the_operator_says_otherwise() -> None:
+    """In one word, the same as in the URL."""
+    assert (check_failover(None), check_failover("lossless")) == (False, True)
+    with pytest.raises(ConfigurationError, match="failover='' of the journal means nothing"):
+        check_failover("")
 
 
 @pytest.mark.parametrize("setting", ["failover=", "failover=Lossless", "failover=lossless&failover=lossy"])
 def test_a_failover_setting_that_means_nothing_is_refused(setting: str) -> None:
     """A row must not stay unfrozen, or be frozen, because of a slip of the pen; the URL is not shown."""
     value = setting.rpartition("=")[2]
-    with pytest.raises(ConfigurationError, match=f"failover='{value}' in the journal's URL means nothing") as caught:
+    with pytest.raises(ConfigurationError, match=f"failover='{value}' of the journal means nothing") as caught:
         read_location(f"postgresql://payer:hunter2@db/payouts?{setting}")
     assert "hunter2" not in str(caught.value)
 

@@ -330,7 +330,7 @@ def _opened(kind: str) -> Iterator[Journal]:
             journal._linger = 0.0  # a wait of real time, which virtual time stands still for
             yield journal
     else:
-        yield open_journal(postgres.url(), postgres.schema())
+        yield open_journal(postgres.url(), schema=postgres.schema())
 
 
 async def _play(loop: _Loop, journal: Journal, seed: int, *, is_at_once: bool) -> Observed:

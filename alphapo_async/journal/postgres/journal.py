@@ -38,7 +38,7 @@ from alphapo_async.journal.postgres.identity import Identity, epoch_of, stamp_of
 from alphapo_async.journal.postgres.rows import Draft, Fetch, Name, PostgresRows, StoredRow, stored
 from alphapo_async.journal.postgres.schema import queries
 from alphapo_async.journal.postgres.workers import LivenessLock, PostgresWorkers
-from alphapo_async.journal.urls import check_schema, check_url, read_location
+from alphapo_async.journal.urls import check_failover, check_url, one_schema, read_location
 from alphapo_async.supervisor import Supervisor
 
 __all__ = ["PostgresJournal"]
@@ -103,23 +103,27 @@ class PostgresJournal:
 
     Args:
         url: `postgresql://USER@HOST:PORT/DATABASE`, as asyncpg takes it; None with a pool. A password is better kept in PGPASSWORD or
-            in a passfile. `?failover=lossless` says that failovers of this cluster lose nothing: none freezes a row.
-        schema: of the tables, which are made there at first use.
+            in a passfile. `?schema=NAME` and `?failover=lossless` say what the arguments of these names say.
+        schema: of the tables, which are made there at first use; None for the URL's, or `alphapo`.
         pool: an asyncpg pool to use instead of an own one; it stays the caller's to close, and one of its connections stays in use.
+        failover: `lossless` says that failovers of this cluster lose nothing: none freezes a row.
 
     Raises:
-        ConfigurationError: no such URL or schema, or both a URL and a pool, or neither.
+        ConfigurationError: no such URL, schema or failover, two schemas, both a URL and a pool, or neither.
     """
 
     is_durable = True
 
     @hides_arguments
-    def __init__(self, url: str | None = None, *, schema: str = "alphapo", pool: Any = None) -> None:
+    def __init__(
+        self, url: str | None = None, *, schema: str | None = None, pool: Any = None, failover: str | None = None
+    ) -> None:
         if (url is None) == (pool is None):
             raise ConfigurationError("A journal in PostgreSQL needs a URL or a pool, and not both.")
         location = None if url is None else read_location(check_url(url))
-        self._is_lossless = location is not None and location.is_lossless
-        self._server = PostgresConnection(None if location is None else location.url, check_schema(schema), pool)
+        schema = one_schema(schema, location and location.schema)
+        self._is_lossless = check_failover(failover) or (location is not None and location.is_lossless)
+        self._server = PostgresConnection(location and location.url, schema, pool)
         self._sql = queries(schema)
         self._rows = PostgresRows(schema)
         self._workers = PostgresWorkers(schema)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from decimal import Decimal
 
+import asyncpg
 import pytest
 from msgspec.structs import replace
 
@@ -142,6 +143,17 @@ async def test_nothing_freezes_where_failovers_lose_nothing(server: PostgresConn
     assert journal.epoch.number == 0
     assert await journal.count_frozen(ACCOUNT) == 0
     await journal.aclose()
+
+
+async def test_the_caller_of_a_pool_may_say_that_failovers_lose_nothing(server: PostgresConnection) -> None:
+    """A pool has no URL."""
+    async with asyncpg.create_pool(postgres.url(), min_size=1, max_size=3) as pool:
+        journal = PostgresJournal(pool=pool, schema=server.schema, failover="lossless")
+        await journal.join(ACCOUNT, "h", "worker", 1e11)
+        await server.be("x/00000002")
+        await hear(journal, "new", asked("new"), now=6.0)
+        assert journal.epoch.number == 0
+        await journal.aclose()
 
 
 async def test_a_statement_enqueues_in_the_epoch_that_it_finds(
