@@ -16,18 +16,12 @@ __all__ = ["HISTORY_HEADS", "OPEN_HEADS", "history_rows", "moment", "money", "op
 OPEN_HEADS: Final = ("foreign_id", "outcome", "asked", "since (UTC)", "why", "held by", "key")
 HISTORY_HEADS: Final = ("time (UTC)", "what", "HTTP", "worker", "release")
 _ZONE: Final = " UTC"
-_WORDS: Final = {
-    ("attempt", "Accepted"): "accepted",
-    ("attempt", "Mismatched"): "in doubt: the reply shows another withdrawal",
-    ("attempt", "InDoubt"): "in doubt",
-    ("attempt", "Rejected"): "refused",
-    ("attempt", "Duplicate"): "refused: AlphaPo knows this foreign_id already",
-    ("attempt", "KeyRefused"): "key refused",
-    ("attempt", "NotSent"): "not sent",
-    ("look-up", "Found"): "found",
-    ("look-up", "NoneFound"): "none, which proves nothing",
-    ("look-up", "NoAnswer"): "no answer",
+_EXPLAINED: Final = {
+    "mismatch": "mismatch, in doubt: the reply shows another withdrawal",
+    "duplicate": "duplicate: AlphaPo knows this foreign_id already",
+    "none": "none, which proves nothing",
 }
+"""What the console adds to the word of a judgement."""
 _SECONDS: Final = re.compile(r"\b\d{9,}\.\d{3}\b")
 _HAS_LAST_WORD: Final = ("open", "not_sent")
 """States that show the last reason; in the other states the outcome replaces it."""
@@ -162,10 +156,9 @@ def history_rows(history: list[Entry]) -> list[tuple[str, ...]]:
 
 def _what(line: Entry) -> str:
     """Return the text of a line, with outcomes and times in plain words."""
-    name, colon, reason = line.what.partition(": ")
-    words = _WORDS.get((line.kind, name))
-    if words is not None:
-        return f"{words}{colon}{reason}"
+    if line.kind in ("attempt", "look-up"):
+        name, colon, reason = line.what.partition(": ")
+        return f"{_EXPLAINED.get(name, name.replace('_', ' '))}{colon}{reason}"
     if line.kind in ("lapsed", "control"):
         return _SECONDS.sub(lambda found: moment(float(found[0])), line.what)
     return line.what

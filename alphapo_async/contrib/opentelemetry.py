@@ -28,7 +28,7 @@ Spans: `withdrawal`, a child of the span that is current where it is requested; 
 Counters are at 0, with every value of their attribute, from the first event or `watching` on. The values stay within a major release:
 
 - `alphapo.outcome`: `accepted`, `failed`, `rejected`, `not_sent`, `conflict`, `key_refused`, `unknown`, `open`.
-- `alphapo.proof` of attempts: `accepted`, `rejected`, `duplicate`, `key_refused`, `not_sent`, `in_doubt`, `other_withdrawal`; of look-ups:
+- `alphapo.proof` of attempts: `accepted`, `rejected`, `duplicate`, `key_refused`, `not_sent`, `in_doubt`, `mismatch`; of look-ups:
   `found`, `none`, `no_answer`.
 - `alphapo.status`: `processing`, `not_confirmed`, `pending`, `confirmed`, `cancelled`, `declined`; `other` for what is not documented.
 
@@ -56,6 +56,7 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.events import Event, EventName, EventOutcome
 from alphapo_async.core.models import Health
+from alphapo_async.core.replies import AnswerName, ProofName
 from alphapo_async.core.version import __version__
 
 __all__ = ["Telemetry"]
@@ -70,18 +71,6 @@ _ENDPOINTS: Final[dict[str, tuple[str, str]]] = {
 _REQUEST_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 _WITHDRAWAL_SECONDS: Final = (*_REQUEST_SECONDS, 15, 30, 60, 120)
 _ERRORS_FROM: Final = 400
-_ATTEMPTS: Final = {
-    "Accepted": "accepted",
-    "Rejected": "rejected",
-    "Duplicate": "duplicate",
-    "KeyRefused": "key_refused",
-    "NotSent": "not_sent",
-    "InDoubt": "in_doubt",
-    "Mismatched": "other_withdrawal",
-}
-_LOOK_UPS: Final = {"Found": "found", "NoneFound": "none", "NoAnswer": "no_answer"}
-_PROOFS: Final = {**_ATTEMPTS, **_LOOK_UPS}
-"""`alphapo.proof`, by the first word of an event's reason."""
 _ANSWERS: Final = frozenset({"rejected", "duplicate", "none"})
 """Proofs whose status of HTTP is no error: AlphaPo answered the question."""
 _CLEAR_OUTCOMES: Final = frozenset({"accepted", "failed", "rejected", "conflict", "open"})
@@ -210,8 +199,7 @@ class Telemetry:
 
     def _exchanged(self, event: Event) -> None:
         """One request: a span of its own, also where no flight began it."""
-        judged, _, reason = (event.reason or "").partition(": ")
-        proof = _PROOFS.get(judged, "")
+        proof, _, reason = (event.reason or "").partition(": ")
         http = _http(event, proof)
         counter = self._meters.attempts if event.name == "attempt" else self._meters.look_ups
         counter.add(1, {**_of(event), "alphapo.proof": proof})
@@ -321,8 +309,8 @@ class _Meters:
         self.key_refused.set(0, about)
         for counter, name, values in (
             (self.outcomes, "outcome", get_args(EventOutcome)),
-            (self.attempts, "proof", _ATTEMPTS.values()),
-            (self.look_ups, "proof", _LOOK_UPS.values()),
+            (self.attempts, "proof", get_args(ProofName)),
+            (self.look_ups, "proof", get_args(AnswerName)),
             (self.callbacks, "status", _STATUSES),
         ):
             for value in values:

@@ -35,10 +35,10 @@ EventName = Literal[
 
 - `begun`: this client begins to work on a withdrawal, in the context of the caller who asked for it.
 - `recorded`: the journal has it; that took it from `begun` until now.
-- `attempt`: a body was sent, or could not be; `reason` is what the reply proves: `Accepted`, `Mismatched`, `Rejected` or `Duplicate`;
-  `InDoubt: …`, such as `InDoubt: HTTP 502`; `NotSent: …`, such as `NotSent: throttled`; `KeyRefused: …`, with AlphaPo's code.
-- `look-up`: AlphaPo was asked by foreign_id; `reason` is its answer: `Found`, `NoneFound`, or `NoAnswer: …`, such as
-  `NoAnswer: HTTP 502`.
+- `attempt`: a body was sent, or could not be; `reason` is what the reply proves: `accepted`, `mismatch`, `rejected` or `duplicate`;
+  `in_doubt: …`, such as `in_doubt: HTTP 502`; `not_sent: …`, such as `not_sent: throttled`; `key_refused: …`, with AlphaPo's code.
+- `look-up`: AlphaPo was asked by foreign_id; `reason` is its answer: `found`, `none`, or `no_answer: …`, such as
+  `no_answer: HTTP 502`.
 - `callback`: AlphaPo sent a signed callback; `reason` is the status, in AlphaPo's words.
 - `settled`: the withdrawal's outcome is known and recorded: `accepted`, `failed`, `rejected`, `not_sent`, `conflict` or
   `key_refused`. A later witness may settle it otherwise.

@@ -33,7 +33,7 @@ from alphapo_async.core.evidence import (
     Unfrozen,
 )
 from alphapo_async.core.models import Transaction
-from alphapo_async.core.replies import NoReply, Reply
+from alphapo_async.core.replies import Answer, NoReply, Proof, Reply, name_of, reason_of
 from alphapo_async.core.row import CountedLine, Row
 
 __all__ = [
@@ -251,7 +251,7 @@ def _described(evidence: Evidence) -> tuple[str, str, str | None] | None:  # noq
             return None
 
 
-def named(judged: object) -> str:
-    """Return a judgement's name and its reason: `InDoubt: HTTP 502`."""
-    reason = getattr(judged, "reason", None) or getattr(judged, "code", None)
-    return f"{type(judged).__name__}: {reason}" if reason else type(judged).__name__
+def named(judged: Proof | Answer) -> str:
+    """Return a judgement's word and its reason: `in_doubt: HTTP 502`."""
+    reason = reason_of(judged)
+    return f"{name_of(judged)}: {reason}" if reason else name_of(judged)

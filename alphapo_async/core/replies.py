@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -24,6 +24,7 @@ __all__ = [
     "INTERNAL_ERROR",
     "Accepted",
     "Answer",
+    "AnswerName",
     "Duplicate",
     "Found",
     "InDoubt",
@@ -34,6 +35,7 @@ __all__ = [
     "NoneFound",
     "NotSent",
     "Proof",
+    "ProofName",
     "Rejected",
     "Reply",
     "has_never_left",
@@ -41,6 +43,8 @@ __all__ = [
     "judge_reply",
     "lets_in",
     "mark_never_left",
+    "name_of",
+    "reason_of",
     "retry_after_seconds",
 ]
 
@@ -169,6 +173,36 @@ class NoAnswer(msgspec.Struct, frozen=True, gc=False):
 
 Answer: TypeAlias = Found | NoneFound | NoAnswer
 """What an answer to a look-up says."""
+
+
+# ── what they are called, in the history, in events, in metrics and by the command line ──────────────────────────────
+
+ProofName = Literal["accepted", "mismatch", "in_doubt", "rejected", "duplicate", "key_refused", "not_sent"]
+"""What one reply to a body proves, in a word."""
+AnswerName = Literal["found", "none", "no_answer"]
+"""What an answer to a look-up says, in a word."""
+_NAMES: Final[dict[type[Proof | Answer], ProofName | AnswerName]] = {
+    Accepted: "accepted",
+    Mismatched: "mismatch",
+    InDoubt: "in_doubt",
+    Rejected: "rejected",
+    Duplicate: "duplicate",
+    KeyRefused: "key_refused",
+    NotSent: "not_sent",
+    Found: "found",
+    NoneFound: "none",
+    NoAnswer: "no_answer",
+}
+
+
+def name_of(judged: Proof | Answer) -> ProofName | AnswerName:
+    """Return the word for what a reply proves, or for what an answer to a look-up says."""
+    return _NAMES[type(judged)]
+
+
+def reason_of(judged: Proof | Answer) -> str | None:
+    """Return in a few words, for people, why it is so; None where the word says it all."""
+    return getattr(judged, "reason", None) or getattr(judged, "code", None)
 
 
 # ── a reply to a body ────────────────────────────────────────────────────────────────────────────────

@@ -90,7 +90,7 @@ def test_the_last_word_that_settled_nothing_stands_only_where_nothing_came_after
 
 def test_tables_are_plain_text() -> None:
     """Times in UTC, workers shortened."""
-    line = Entry(1.5, "attempt", "Accepted", "0123456789abcdef", 201, b"{}", "1.0")
+    line = Entry(1.5, "attempt", "accepted", "0123456789abcdef", 201, b"{}", "1.0")
     assert history_rows([line]) == [("1970-01-01 00:00:01.500", "attempt: accepted", "201", "01234567", "1.0")]
     assert history_rows([Entry(0.0, "operator", "x")])[0][2:] == ("", "", "")
     assert open_rows([row()])[0][:3] == ("f", "open", "1 BTC")
@@ -104,11 +104,11 @@ def test_tables_are_plain_text() -> None:
     ("proof", "words"),
     [
         (Accepted(Withdrawal(id=7)), "accepted"),
-        (Mismatched(Withdrawal(id=7), ()), "in doubt: the reply shows another withdrawal"),
+        (Mismatched(Withdrawal(id=7), ()), "mismatch, in doubt: the reply shows another withdrawal"),
         (InDoubt("HTTP 502"), "in doubt: HTTP 502"),
         (InDoubt("broken off here"), "in doubt: broken off here"),
-        (Rejected({}), "refused"),
-        (Duplicate({}), "refused: AlphaPo knows this foreign_id already"),
+        (Rejected({}), "rejected"),
+        (Duplicate({}), "duplicate: AlphaPo knows this foreign_id already"),
         (KeyRefused("bad_header_key"), "key refused: bad_header_key"),
         (NotSent("no connection: TLS failed"), "not sent: no connection: TLS failed"),
     ],
@@ -145,7 +145,7 @@ def test_times_in_a_line_are_what_people_call_them() -> None:
         assert line is not None
         assert "2026-11-28 00:29:34.898 UTC" in history_rows([line])[0][1]
     assert (
-        history_rows([Entry(0.0, "operator", "Accepted: 1795825774.898")])[0][1] == "operator: Accepted: 1795825774.898"
+        history_rows([Entry(0.0, "operator", "accepted: 1795825774.898")])[0][1] == "operator: accepted: 1795825774.898"
     )
 
 

@@ -15,11 +15,11 @@ def test_a_row_has_every_field() -> None:
 
 def test_a_line_has_no_reply() -> None:
     """Times are in UTC."""
-    line = Entry(1.5, "attempt", "InDoubt: HTTP 502", "worker", 502, b"<html>", release="1.0")
+    line = Entry(1.5, "attempt", "in_doubt: HTTP 502", "worker", 502, b"<html>", release="1.0")
     assert line_fields(line) == {
         "at": "1970-01-01T00:00:01.500Z",
         "kind": "attempt",
-        "what": "InDoubt: HTTP 502",
+        "what": "in_doubt: HTTP 502",
         "http_status": 502,
         "worker": "worker",
         "release": "1.0",

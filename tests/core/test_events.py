@@ -6,7 +6,7 @@ import pytest
 
 from alphapo_async.core import events
 from alphapo_async.core.events import Event, EventName, EventOutcome
-from alphapo_async.core.replies import Answer, Proof
+from alphapo_async.core.replies import AnswerName, ProofName
 from alphapo_async.core.results import Why
 from alphapo_async.core.row import State
 
@@ -92,7 +92,7 @@ def test_an_outcome_is_a_state_or_unknown() -> None:
 def test_every_judgement_that_can_be_a_reason_is_told_of() -> None:
     """What replies prove, what look-ups answer, and why a flight knows less than its row."""
     text = Path(events.__file__).read_text(encoding="utf-8")
-    kinds = [kind.__name__ for kind in (*get_args(Proof), *get_args(Answer))]
+    kinds = [*get_args(ProofName), *get_args(AnswerName)]
     assert len(kinds) == 10
     reasons = [*kinds, *filter(None, get_args(Why))]
     assert [reason for reason in reasons if f"`{reason}" not in text] == []

@@ -52,8 +52,8 @@ FULL = Transaction(
 @pytest.mark.parametrize(
     ("evidence", "kind", "what", "worker"),
     [
-        (Attempt("w", InDoubt("HTTP 502"), 1.0, 2.0), "attempt", "InDoubt: HTTP 502", "w"),
-        (LookedUp("w", NoneFound()), "look-up", "NoneFound", "w"),
+        (Attempt("w", InDoubt("HTTP 502"), 1.0, 2.0), "attempt", "in_doubt: HTTP 502", "w"),
+        (LookedUp("w", NoneFound()), "look-up", "none", "w"),
         (CalledBack(FULL), "callback", "confirmed; txid t1, t2; fees 0.1 BTC mining, 2 EUR service; error e", None),
         (CalledBack(Transaction(id=7, status="pending")), "callback", "pending", None),
         (CalledBack(FULL, doubt="amount"), "callback", "does not fit: amount", None),
@@ -104,19 +104,19 @@ def test_a_reply_is_kept_in_part() -> None:
     entry = entry_of(Attempt("w", InDoubt("HTTP 502"), 1.0, 2.0, seen), 9.0, "1.0")
     assert entry is not None
     assert (entry.status, len(entry.reply)) == (502, EXCERPT)
-    assert repr(entry) == "Entry(9.0, 'attempt', 'InDoubt: HTTP 502', status=502, reply=<1024 bytes>)"
+    assert repr(entry) == "Entry(9.0, 'attempt', 'in_doubt: HTTP 502', status=502, reply=<1024 bytes>)"
 
 
 def test_a_line_that_names_no_release_has_none() -> None:
     """It was written by one that did not say."""
-    assert (Entry(9.0, "attempt", "NoneFound").release, Entry(9.0, "attempt", "NoneFound").reply) == ("", b"")
+    assert (Entry(9.0, "attempt", "none").release, Entry(9.0, "attempt", "none").reply) == ("", b"")
 
 
 def test_a_judgement_is_named_with_its_reason() -> None:
     """Or its code, or nothing."""
-    assert named(NoAnswer("HTTP 403", 403, "bad_header_key")) == "NoAnswer: HTTP 403"
-    assert named(KeyRefused("bad_header_key")) == "KeyRefused: bad_header_key"
-    assert named(NoneFound()) == "NoneFound"
+    assert named(NoAnswer("HTTP 403", 403, "bad_header_key")) == "no_answer: HTTP 403"
+    assert named(KeyRefused("bad_header_key")) == "key_refused: bad_header_key"
+    assert named(NoneFound()) == "none"
 
 
 ASKED = Requested("worker", OURS, "key")
@@ -156,9 +156,9 @@ def test_the_round_of_a_worker_is_no_request() -> None:
     assert requested(round_, free, expired, 9.0, "1.0") == Entry(9.0, "given up", "expired", "worker", release="1.0")
 
 
-LOOK_UP = Entry(1.0, "look-up", "NoneFound", "w", 404, b"none", "1.0")
+LOOK_UP = Entry(1.0, "look-up", "none", "w", 404, b"none", "1.0")
 CALLBACK = Entry(2.0, "callback", "confirmed", None, None, b"body", "1.0")
-ATTEMPT = Entry(3.0, "attempt", "InDoubt: lost", "w", release="1.0")
+ATTEMPT = Entry(3.0, "attempt", "in_doubt: lost", "w", release="1.0")
 
 
 def counts(*lines: Entry) -> list[tuple[str, int, int]]:
@@ -174,7 +174,7 @@ def counts(*lines: Entry) -> list[tuple[str, int, int]]:
 
 def test_equal_answers_in_a_row_are_one_line_with_a_count() -> None:
     """Whoever asked; another answer, and an attempt between them, begin a new line."""
-    other = replace(LOOK_UP, what="NoAnswer: HTTP 502", status=502)
+    other = replace(LOOK_UP, what="no_answer: HTTP 502", status=502)
     assert counts(LOOK_UP, replace(LOOK_UP, worker="v", at=2.0), LOOK_UP) == [("look-up", 1, 3)]
     assert counts(LOOK_UP, other, LOOK_UP) == [("look-up", 1, 1), ("look-up", 2, 1), ("look-up", 3, 1)]
     assert counts(LOOK_UP, ATTEMPT, ATTEMPT, LOOK_UP) == [
@@ -220,7 +220,7 @@ def test_a_line_is_known_again_whatever_was_counted_since() -> None:
 
 def test_long_lines_are_counted_by_a_digest_of_what_they_say() -> None:
     """Status and reply count, and not the worker or the time."""
-    line = Entry(1.0, "look-up", "NoAnswer: HTTP 502", "one", 502, b"x" * EXCERPT)
+    line = Entry(1.0, "look-up", "no_answer: HTTP 502", "one", 502, b"x" * EXCERPT)
     known, _ = noted(row(), [line])
     _, (again,) = noted(known, [replace(line, at=2.0, worker="two")])
     _, (other,) = noted(known, [replace(line, status=503)])

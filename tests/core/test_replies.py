@@ -1,7 +1,7 @@
 import asyncio
 import json
 from email.utils import formatdate
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from alphapo_async.core.codec import UNREADABLE, read_json
 from alphapo_async.core.comparison import Difference, compare
-from alphapo_async.core.models import Transaction, WithdrawalRequest
+from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.replies import (
     Accepted,
+    Answer,
+    AnswerName,
     Duplicate,
     Found,
     InDoubt,
@@ -22,6 +24,7 @@ from alphapo_async.core.replies import (
     NoReply,
     NotSent,
     Proof,
+    ProofName,
     Rejected,
     Reply,
     has_never_left,
@@ -29,6 +32,8 @@ from alphapo_async.core.replies import (
     judge_reply,
     lets_in,
     mark_never_left,
+    name_of,
+    reason_of,
     retry_after_seconds,
 )
 
@@ -653,3 +658,28 @@ def test_a_cancellation_may_say_that_nothing_has_left() -> None:
     assert not has_never_left(cancellation)
     mark_never_left(cancellation)
     assert has_never_left(cancellation)
+
+
+def test_every_judgement_has_a_word_and_no_two_share_one() -> None:
+    """The words that the history, events, metrics and the command line use."""
+    judged: list[Proof | Answer] = [
+        Accepted(Withdrawal(id=1, source="reply")),
+        Mismatched(Withdrawal(id=1, source="reply"), ()),
+        InDoubt("HTTP 502"),
+        Rejected({}),
+        Duplicate({}),
+        KeyRefused("bad_header_key"),
+        NotSent("throttled"),
+        Found(Transaction(id=1)),
+        NoneFound(),
+        NoAnswer("HTTP 502"),
+    ]
+    assert tuple(map(name_of, judged)) == (*get_args(ProofName), *get_args(AnswerName))
+    assert {type(one) for one in judged} == {*get_args(Proof), *get_args(Answer)}
+
+
+def test_a_judgement_has_a_reason_where_its_word_does_not_say_it_all() -> None:
+    """AlphaPo's code, where nothing else is known."""
+    assert reason_of(InDoubt("HTTP 502")) == "HTTP 502"
+    assert reason_of(KeyRefused("bad_header_key")) == reason_of(NoAnswer("", code="bad_header_key")) == "bad_header_key"
+    assert reason_of(NoneFound()) is None

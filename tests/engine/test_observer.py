@@ -74,15 +74,15 @@ class Heard:
 @pytest.mark.parametrize(
     ("evidence", "name", "reason"),
     [
-        (attempt(InDoubt("HTTP 502")), "attempt", "InDoubt: HTTP 502"),
-        (attempt(NotSent("throttled")), "attempt", "NotSent: throttled"),
-        (attempt(KeyRefused("bad_header_key")), "attempt", "KeyRefused: bad_header_key"),
-        (attempt(Duplicate({"foreign_id": ["taken"]})), "attempt", "Duplicate"),
-        (attempt(Rejected({"address": [SECRET]})), "attempt", "Rejected"),
-        (attempt(Accepted(PAID)), "attempt", "Accepted"),
-        (LookedUp("worker", NoneFound()), "look-up", "NoneFound"),
-        (LookedUp("worker", NoAnswer("HTTP 502")), "look-up", "NoAnswer: HTTP 502"),
-        (LookedUp("worker", NoAnswer("", code="bad_header_key")), "look-up", "NoAnswer: bad_header_key"),
+        (attempt(InDoubt("HTTP 502")), "attempt", "in_doubt: HTTP 502"),
+        (attempt(NotSent("throttled")), "attempt", "not_sent: throttled"),
+        (attempt(KeyRefused("bad_header_key")), "attempt", "key_refused: bad_header_key"),
+        (attempt(Duplicate({"foreign_id": ["taken"]})), "attempt", "duplicate"),
+        (attempt(Rejected({"address": [SECRET]})), "attempt", "rejected"),
+        (attempt(Accepted(PAID)), "attempt", "accepted"),
+        (LookedUp("worker", NoneFound()), "look-up", "none"),
+        (LookedUp("worker", NoAnswer("HTTP 502")), "look-up", "no_answer: HTTP 502"),
+        (LookedUp("worker", NoAnswer("", code="bad_header_key")), "look-up", "no_answer: bad_header_key"),
     ],
 )
 def test_attempts_and_look_ups_say_what_they_prove(evidence: Evidence, name: str, reason: str) -> None:
@@ -172,10 +172,10 @@ def test_figures_that_differ_are_reported_once() -> None:
     after = changed(accepted, differences=differing)
     found = LookedUp("worker", Found(Transaction(id=7)))
     reported = ("figures differ", None, "amount: asked '1', AlphaPo shows '2'")
-    assert Heard().learned(accepted, after, found) == [("look-up", None, "Found"), reported]
-    assert Heard().learned(after, after, found) == [("look-up", None, "Found")]
-    assert Heard().learned(after, accepted, found) == [("look-up", None, "Found")]
-    assert Heard().learned(OPEN, changed(OPEN, differences=differing), found) == [("look-up", None, "Found")]
+    assert Heard().learned(accepted, after, found) == [("look-up", None, "found"), reported]
+    assert Heard().learned(after, after, found) == [("look-up", None, "found")]
+    assert Heard().learned(after, accepted, found) == [("look-up", None, "found")]
+    assert Heard().learned(OPEN, changed(OPEN, differences=differing), found) == [("look-up", None, "found")]
 
 
 def test_an_event_names_the_withdrawal_and_counts() -> None:
@@ -366,9 +366,9 @@ LOUDNESS: list[tuple[Callable[[Observer], None], int, str]] = [
     (
         lambda n: n.on_evidence(OPEN, OPEN, attempt(InDoubt("HTTP 502"))),
         logging.DEBUG,
-        "attempt payout-17 InDoubt: HTTP 502",
+        "attempt payout-17 in_doubt: HTTP 502",
     ),
-    (lambda n: n.on_evidence(OPEN, OPEN, LookedUp("w", NoneFound())), logging.DEBUG, "look-up payout-17 NoneFound"),
+    (lambda n: n.on_evidence(OPEN, OPEN, LookedUp("w", NoneFound())), logging.DEBUG, "look-up payout-17 none"),
     (
         lambda n: n.on_evidence(OPEN, changed(OPEN, state="accepted"), ControlFound("w", 1.0)),
         logging.INFO,

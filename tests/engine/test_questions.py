@@ -203,7 +203,7 @@ def test_a_look_up_that_finds_nothing_teaches_a_row_nothing() -> None:
             assert row is not None
             assert found is not None
             assert msgspec.structs.replace(found, lines=row.lines, counted=row.counted) == row
-            assert [line.what for line in await journal.history("default", "payout-17")][1:] == ["NoneFound"]
+            assert [line.what for line in await journal.history("default", "payout-17")][1:] == ["none"]
 
     run(story())
 

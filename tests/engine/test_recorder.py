@@ -78,7 +78,7 @@ async def test_the_history_is_written_with_the_row_in_every_kind_of_journal(kind
     lines = [(line.kind, line.what) for line in await engine.journal.history("shop", "f")]
     await engine.journal.aclose()
     assert [kind for kind, _ in lines] == ["request", "lapsed", "request", "attempt", "attempt", "callback"]
-    results = ["recorded", "taken on", "InDoubt: lost", "Accepted", "confirmed"]
+    results = ["recorded", "taken on", "in_doubt: lost", "accepted", "confirmed"]
     assert [what for kind, what in lines if kind != "lapsed"] == results
 
 
@@ -132,7 +132,7 @@ def test_evidence_is_added_to_row_and_history_in_order() -> None:
         after = await engine.recorder.apply(row, lost, Reported(), ACCEPTED)
         assert (after.state, after.attempts) == ("accepted", 2)
         lines = [line.what for line in await engine.journal.history("shop", "f")]
-        assert lines == ["recorded", "InDoubt: lost", "Accepted"]
+        assert lines == ["recorded", "in_doubt: lost", "accepted"]
 
     run(story())
 
@@ -149,7 +149,7 @@ def test_a_look_up_that_proves_nothing_is_in_the_history_alone() -> None:
         assert found is not None
         assert replace(found, lines=row.lines, counted=row.counted) == row
         [_, line] = await engine.journal.history("shop", "f")
-        assert (line.kind, line.what, line.count) == ("look-up", "NoneFound", 2)
+        assert (line.kind, line.what, line.count) == ("look-up", "none", 2)
 
     run(story())
 

@@ -184,7 +184,7 @@ def _other_row(kept: list[Kept]) -> list[Kept]:
 
 
 def _other_history(kept: list[Kept]) -> list[Kept]:
-    return [one._replace(entries=(*one.entries, Entry(1.0, "attempt", "InDoubt", number=9))) for one in kept]
+    return [one._replace(entries=(*one.entries, Entry(1.0, "attempt", "in_doubt", number=9))) for one in kept]
 
 
 def _without_last(kept: list[Kept]) -> list[Kept]:

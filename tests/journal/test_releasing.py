@@ -43,7 +43,7 @@ async def test_every_row_is_read(path: Path) -> None:
     assert [one.number for one in (*rows[CORRECTED].earlier, rows[CORRECTED].revision)] == [1, 2]
     journal = SqliteJournal(path)
     lines = [line.what for line in await journal.history("default", PAID)]
-    assert lines == ["recorded", "Accepted"]
+    assert lines == ["recorded", "accepted"]
     await journal.aclose()
 
 

@@ -393,8 +393,8 @@ class JournalSuite:
         assert [
             (line.at, line.kind, line.what, line.worker, line.status, line.reply, line.release) for line in lines
         ] == [
-            (5.0, "attempt", "Rejected", "worker", 400, b"{}", "1.0"),
-            (6.0, "look-up", "NoneFound", "worker", 404, b"{}", "1.0"),
+            (5.0, "attempt", "rejected", "worker", 400, b"{}", "1.0"),
+            (6.0, "look-up", "none", "worker", 404, b"{}", "1.0"),
         ]
         assert await journal.history(ACCOUNT, "g") == []
 
@@ -695,7 +695,7 @@ class ForgettingSuite:
         history = [(entry.kind, entry.what, entry.reply) for entry in await journal.history(ACCOUNT, "f")]
         assert history == [
             ("given up", "queue", b""),
-            ("attempt", "Accepted", b""),
+            ("attempt", "accepted", b""),
             ("callback", "confirmed", b""),
             ("callback", "does not fit", b""),
             ("redacted", "all", b""),

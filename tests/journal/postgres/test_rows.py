@@ -200,14 +200,14 @@ async def test_whatever_alphapo_says_can_be_kept(fetch: Fetch) -> None:
     """Text in PostgreSQL holds no NUL; what decides is kept as it was."""
     result = Withdrawal(id="i\0d", foreign_id="a", status="st\0at", source="reply")
     strange = row("a", state="accepted", withdrawal=result, transaction=Transaction(id=7, error="\0😀"), reason="\0")
-    await ROWS.write(fetch, [draft(strange, None, line("InDoubt: \0"))])
+    await ROWS.write(fetch, [draft(strange, None, line("in_doubt: \0"))])
     [found] = (await ROWS.find_many(fetch, [("default", "a")])).values()
     assert found.row.withdrawal == result
     assert found.row.transaction == strange.transaction
     [[status, alphapo_id]] = await fetch("select status, alphapo_id from s.withdrawals")
     assert (status, alphapo_id) == ("st\ufffdat", "i\ufffdd")
     [entry] = await ROWS.history_of(fetch, ("default", "a"))
-    assert (entry.what, entry.reply) == ("InDoubt: \ufffd", b"\0\xff")
+    assert (entry.what, entry.reply) == ("in_doubt: \ufffd", b"\0\xff")
 
 
 async def test_what_was_written_reaches_the_disk_before_it_is_told(connection: Any) -> None:

@@ -178,7 +178,7 @@ def test_an_epoch_freezes_open_rows_until_it_is_declared_equal(rows: SqliteRows)
 def test_the_history_is_added_to(rows: SqliteRows) -> None:
     """In order, a repeated line as a count, and read by foreign_id."""
     place = insert(rows, row())
-    attempt = Entry(1.0, "attempt", "Accepted", "w", 201, b"{}", "1.0", number=1)
+    attempt = Entry(1.0, "attempt", "accepted", "w", 201, b"{}", "1.0", number=1)
     left = Entry(2.0, "given up", "queue", "w", number=2)
     again = replace(left, at=3.0, count=2, last_at=3.0)
     rows.add_history([(place, line) for line in (attempt, left, again)])
@@ -262,7 +262,7 @@ def test_what_is_asked_often_uses_its_index(
 
 def test_all_that_is_kept_is_handed_on_in_order(rows: SqliteRows) -> None:
     """Accounts, texts, earlier revisions and histories."""
-    line = Entry(1.0, "attempt", "InDoubt", "worker", 502, b"x", "1.0")
+    line = Entry(1.0, "attempt", "in_doubt", "worker", 502, b"x", "1.0")
     rows.insert([(1, row()), (2, row(foreign_id="g"))])
     corrected = row(revision=replace(CORRECTED, number=2))
     rows.correct(1, corrected.revision)

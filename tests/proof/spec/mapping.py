@@ -26,12 +26,12 @@ MOST_WORKERS: Final = 4
 """Workers that TLC tells apart in a trace: each makes every state larger."""
 _ASSUMED: Final = Assumptions(quiet=QUIET)
 _PROOFS: Final = {
-    "Accepted": "accepted",
-    "InDoubt": "nothing",
-    "NotSent": "unsent",
-    "Rejected": "refused",
-    "Duplicate": "taken",
-    "KeyRefused": "key",
+    "accepted": "accepted",
+    "in_doubt": "nothing",
+    "not_sent": "unsent",
+    "rejected": "refused",
+    "duplicate": "taken",
+    "key_refused": "key",
 }
 _COULD_SEND_UNTIL: Final = re.compile(r"could send until ([\d.]+)")
 _ID: Final = re.compile(rb'"id"\s*:\s*"?(\d+)')

@@ -41,7 +41,7 @@ LEFT = Event(at=EPOCH + 2.0, kind="left", worker="one")
 LOST = NoReply("connection lost", may_have_left=True)
 BACK = Event(at=EPOCH + 3.0, kind="back", worker="one", is_body=True, sent_at=EPOCH + 2.0, reply=LOST)
 DOUBTED = attempted(RECORDED, InDoubt("connection lost"))
-IN_DOUBT = written(3.5, RECORDED, DOUBTED, ("attempt", "InDoubt: connection lost"))
+IN_DOUBT = written(3.5, RECORDED, DOUBTED, ("attempt", "in_doubt: connection lost"))
 
 
 def actions(*events: Event) -> list[tuple[int, str, str, str]]:
@@ -71,7 +71,7 @@ def test_the_row_is_given_after_each_write() -> None:
 def test_a_refusal_takes_the_body_away() -> None:
     """AlphaPo answered it: it cannot be accepted later."""
     refused = attempted(RECORDED, Rejected({"amount": ["no"]}))
-    steps = actions(REQUEST, LEFT, BACK, written(3.5, RECORDED, refused, ("attempt", "Rejected")))
+    steps = actions(REQUEST, LEFT, BACK, written(3.5, RECORDED, refused, ("attempt", "rejected")))
     assert [step[1:] for step in steps[4:]] == [
         ("deliver", "w1", "refused"),
         ("return", "w1", "refused"),
@@ -82,7 +82,7 @@ def test_a_refusal_takes_the_body_away() -> None:
 def test_a_settled_no_has_one_name() -> None:
     """The specification does not distinguish rejected, not sent and key refused."""
     refused = attempted(RECORDED, Rejected({"amount": ["no"]}))
-    last = steps_of([REQUEST, LEFT, BACK, written(3.5, RECORDED, refused, ("attempt", "Rejected"))])[-1]
+    last = steps_of([REQUEST, LEFT, BACK, written(3.5, RECORDED, refused, ("attempt", "rejected"))])[-1]
     assert last.row is not None
     assert (last.row.state, last.row.holder, last.row.refused) == ("no", "none", "never")
 
@@ -94,7 +94,7 @@ def test_a_change_without_a_line_is_not_explained() -> None:
 
 def test_a_write_that_changes_nothing_is_no_step() -> None:
     """The specification allows it."""
-    assert len(actions(REQUEST, written(2.0, RECORDED, RECORDED, ("look-up", "NoneFound")))) == 2
+    assert len(actions(REQUEST, written(2.0, RECORDED, RECORDED, ("look-up", "none")))) == 2
 
 
 def test_a_commit_that_never_happened_is_no_step() -> None:
@@ -107,10 +107,10 @@ def test_a_commit_that_never_happened_is_no_step() -> None:
     ("events", "why"),
     [
         ((REQUEST, LEFT, LEFT), "sends again before its attempt is recorded"),
-        ((REQUEST, LEFT, BACK, written(4.0, RECORDED, DOUBTED, ("attempt", "Mismatched"))), "another withdrawal"),
-        ((REQUEST, written(4.0, RECORDED, DOUBTED, ("attempt", "InDoubt: x"))), "answer was lost"),
+        ((REQUEST, LEFT, BACK, written(4.0, RECORDED, DOUBTED, ("attempt", "mismatch"))), "another withdrawal"),
+        ((REQUEST, written(4.0, RECORDED, DOUBTED, ("attempt", "in_doubt: x"))), "answer was lost"),
         ((REQUEST, written(4.0, RECORDED, replace(RECORDED, state="conflict"))), "another withdrawal"),
-        ((written(4.0, None, DOUBTED, ("attempt", "InDoubt: x")),), "the journal has forgotten"),
+        ((written(4.0, None, DOUBTED, ("attempt", "in_doubt: x")),), "the journal has forgotten"),
         ((REQUEST, replace(IN_DOUBT, visible_at=EPOCH + 9.0), LEFT), "answer was lost"),
     ],
 )

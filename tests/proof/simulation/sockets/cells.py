@@ -13,7 +13,7 @@ import msgspec
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import WithdrawalError
 from alphapo_async.core.models import WithdrawalRequest
-from alphapo_async.core.replies import NoReply, NotSent, Proof, Reply, judge_reply
+from alphapo_async.core.replies import NoReply, NotSent, Proof, Reply, judge_reply, name_of
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.engine.context import Runtime
 from alphapo_async.journal import Journal
@@ -198,11 +198,5 @@ def _request(foreign_id: str, fault: Fault) -> WithdrawalRequest:
     )
 
 
-_WORDS = {"InDoubt": "in doubt", "NotSent": "not sent", "KeyRefused": "key refused"}
-
-
 def _word(proof: Proof) -> str:
-    if isinstance(proof, NotSent) and proof.is_throttled:
-        return "throttled"
-    name = type(proof).__name__
-    return _WORDS.get(name, name.lower())
+    return "throttled" if isinstance(proof, NotSent) and proof.is_throttled else name_of(proof).replace("_", " ")
