@@ -199,7 +199,7 @@ class Telemetry:
 
     def _exchanged(self, event: Event) -> None:
         """One request: a span of its own, also where no flight began it."""
-        proof, _, reason = (event.reason or "").partition(": ")
+        proof = event.proof or ""
         http = _http(event, proof)
         counter = self._meters.attempts if event.name == "attempt" else self._meters.look_ups
         counter.add(1, {**_of(event), "alphapo.proof": proof})
@@ -214,12 +214,12 @@ class Telemetry:
                 **_about(event),
                 **http,
                 "alphapo.proof": proof,
-                **({"alphapo.reason": reason} if reason else {}),
+                **({"alphapo.reason": event.reason} if event.reason else {}),
             },
             start_time=_nanoseconds(began),
         )
         if "error.type" in http:
-            span.set_status(StatusCode.ERROR, event.reason)
+            span.set_status(StatusCode.ERROR, event.reason or proof)
         span.end(_nanoseconds(until))
 
     def _resent(self, event: Event) -> int:
@@ -234,7 +234,7 @@ class Telemetry:
         self._meters.outcomes.add(1, {**_of(event), "alphapo.outcome": event.outcome or ""})
 
     def _called_back(self, event: Event) -> None:
-        status = event.reason if event.reason in _STATUSES else "other"
+        status = event.alphapo_status if event.alphapo_status in _STATUSES else "other"
         self._meters.callbacks.add(1, {**_of(event), "alphapo.status": status})
 
     def _contradicted(self, event: Event) -> None:

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from alphapo_async.core.events import Event, EventName
 from alphapo_async.core.evidence import Attempt, CalledBack, Evidence, LookedUp, Released
-from alphapo_async.core.history import named
 from alphapo_async.core.models import Transaction
+from alphapo_async.core.replies import name_of, reason_of
 from alphapo_async.core.results import FlightResult, result_of, to_outcome
 from alphapo_async.core.row import Row, counted_as
 
@@ -109,7 +109,7 @@ class Observer:
         if isinstance(evidence, Attempt | LookedUp):
             self._report_exchange(after, evidence)
         elif isinstance(evidence, CalledBack):
-            self._report("callback", after, reason=evidence.transaction.status)
+            self._report("callback", after, alphapo_status=evidence.transaction.status)
         self._report_differences(before, after, evidence)
         if self._settles(before, after, is_written=is_written):
             self._report("settled", after, outcome=after.state)
@@ -149,11 +149,18 @@ class Observer:
     def _report_exchange(self, after: Row, evidence: Attempt | LookedUp) -> None:
         if not self._is_wanted("attempt"):
             return
-        about = {"began": evidence.began, "until": evidence.until, "status": evidence.seen.status}
-        if isinstance(evidence, Attempt):
-            self._report("attempt", after, reason=named(evidence.proof), **about)
-        else:
-            self._report("look-up", after, reason=named(evidence.answer), **about)
+        is_attempt = isinstance(evidence, Attempt)
+        judged = evidence.proof if isinstance(evidence, Attempt) else evidence.answer
+        self._report(
+            "attempt" if is_attempt else "look-up",
+            after,
+            proof=name_of(judged),
+            code=getattr(judged, "code", None),
+            reason=reason_of(judged),
+            began=evidence.began,
+            until=evidence.until,
+            status=evidence.seen.status,
+        )
 
     def _settles(self, before: Row, after: Row, *, is_written: bool) -> bool:
         if after.state in ("open", before.state):
@@ -190,12 +197,12 @@ class Observer:
             f"AlphaPo does not accept the key of fingerprint {key}, or its signature: check key, secret, base_url and the key's IP "
             "allowlist. No money moved; workers send nothing under it, and what is open stays open (alphapo runbook key-refused)"
         )
-        self._emit(self._event("key refused", reason=code, key=key), about)
+        self._emit(self._event("key refused", code=code, reason=code, key=key), about)
 
     def on_not_final(self, row: Row) -> None:
         """An accepted withdrawal is looked up no more, and is not final."""
         status = None if row.withdrawal is None else row.withdrawal.status
-        self._emit(self._event("not final", reason=status, foreign_id=row.foreign_id))
+        self._emit(self._event("not final", alphapo_status=status, foreign_id=row.foreign_id))
 
     def on_round(self) -> None:
         """A worker's round begins: the log gets the journal's first failure in it at ERROR, and the others at DEBUG."""
@@ -216,11 +223,13 @@ class Observer:
     def callback_not_in_journal(self, transaction: Transaction) -> None:
         """AlphaPo shows a withdrawal that the journal may have lost."""
         reason = f"a callback shows a withdrawal that is not in the journal (AlphaPo's id {transaction.id}, {transaction.status})"
-        self._emit(self._event("journal went back", foreign_id=transaction.foreign_id, reason=reason))
+        about = {"foreign_id": transaction.foreign_id, "alphapo_status": transaction.status, "reason": reason}
+        self._emit(self._event("journal went back", **about))
 
     def on_task_failed(self, task: str, error: BaseException) -> None:
         """A background task met an unexpected error, and restarts; the log has the traceback."""
-        self._emit(self._event("task failed", reason=f"{task}: {type(error).__name__}"), "the log has its traceback")
+        reason = f"{task}: {type(error).__name__}"
+        self._emit(self._event("task failed", task=task, reason=reason), "the log has its traceback")
 
     def on_internal_error(self, foreign_id: str, error: Exception) -> None:
         """A flight met an error that should not be. Its text is left out, since it may hold anything."""
@@ -257,7 +266,8 @@ class Observer:
         level = self._level_of_journal_failure() if is_journal else _LEVELS[event.name]
         if logger.isEnabledFor(level):
             about = about or _ABOUT.get(event.name, "")
-            words = [word for word in (event.foreign_id, event.outcome, event.reason, about) if word]
+            judged = ": ".join(word for word in (event.proof, event.reason or event.alphapo_status) if word)
+            words = [word for word in (event.foreign_id, event.outcome, judged, about) if word]
             fields = {"event": event.name, **{field: getattr(event, field) for field in _FIELDS}}
             logger.log(level, "%s %s", event.name, " ".join(words), extra={"foreign_id": event.foreign_id, **fields})
         if self._on_event is None:

@@ -49,6 +49,7 @@ def test_json_has_the_fields_of_the_event(capsys: pytest.CaptureFixture[str]) ->
         "logger": "alphapo_async",
         "event": "key refused",
         "account": "shop",
+        "code": "bad_header_key",
         "reason": "bad_header_key",
         "attempts": 0,
         "look_ups": 0,

@@ -132,14 +132,16 @@ def test_what_is_sent_again_is_counted() -> None:
     async def flight(*attempts: int) -> None:
         backend.telemetry(event("begun", foreign_id="a"))
         for number in attempts:
-            backend.telemetry(event("attempt", foreign_id="a", reason="not_sent: no connection", attempts=number))
+            backend.telemetry(
+                event("attempt", foreign_id="a", proof="not_sent", reason="no connection", attempts=number)
+            )
         backend.telemetry(event("ended", foreign_id="a", outcome="not_sent"))
 
     asyncio.run(flight(0, 0, 1))
     asyncio.run(flight(2))
-    backend.telemetry(event("attempt", foreign_id="a", reason="accepted", status=201, attempts=3))
+    backend.telemetry(event("attempt", foreign_id="a", proof="accepted", status=201, attempts=3))
     for number in (1, 0):
-        backend.telemetry(event("attempt", foreign_id="b", reason="accepted", status=201, attempts=number))
+        backend.telemetry(event("attempt", foreign_id="b", proof="accepted", status=201, attempts=number))
     sent = [span for span in backend.spans if span.kind is SpanKind.CLIENT]
     assert [(span.attributes or {}).get("http.request.resend_count") for span in sent] == [None, 1, 2, 1, 2, None, None]
 
@@ -227,19 +229,19 @@ def test_what_happens_without_a_flight_is_counted_too() -> None:
     """Callbacks, contradictions, outages and a journal that fails; a look-up that nobody's flight made is a span of its own."""
     backend = Backend()
     for one in (
-        event("callback", foreign_id="a", reason="confirmed"),
+        event("callback", foreign_id="a", alphapo_status="confirmed"),
         event("contradiction", foreign_id="a", reason="accepted after a no"),
         event("settled", foreign_id="a", outcome="accepted"),
         event("recorded", foreign_id="a"),
         event("ended", foreign_id="a", outcome="accepted"),
-        event("callback", foreign_id="a", reason="a status of a later release"),
+        event("callback", foreign_id="a", alphapo_status="a status of a later release"),
         event("outage began"),
         event("journal went back", reason="3 rows are frozen."),
-        event("task failed", reason="work: ValueError"),
-        event("key refused", reason="bad_header_key"),
+        event("task failed", task="work", reason="work: ValueError"),
+        event("key refused", code="bad_header_key"),
         event("key accepted"),
         event("journal failed", reason="The disk is full."),
-        event("look-up", foreign_id="a", reason="found", status=200),
+        event("look-up", foreign_id="a", proof="found", status=200),
         msgspec.structs.replace(event("attempt"), name="a name of a later release"),
     ):
         backend.telemetry(one)

@@ -68,26 +68,48 @@ class Heard:
 
     def learned(self, before: Row, after: Row, evidence: Evidence, *, is_written: bool = True) -> list[Any]:
         self.observer.on_evidence(before, after, evidence, is_written=is_written)
-        return [(event.name, event.outcome, event.reason) for event in self.events]
+        return [
+            (event.name, event.outcome, event.reason or event.alphapo_status or event.proof) for event in self.events
+        ]
 
 
 @pytest.mark.parametrize(
-    ("evidence", "name", "reason"),
+    ("evidence", "shown"),
     [
-        (attempt(InDoubt("HTTP 502")), "attempt", "in_doubt: HTTP 502"),
-        (attempt(NotSent("throttled")), "attempt", "not_sent: throttled"),
-        (attempt(KeyRefused("bad_header_key")), "attempt", "key_refused: bad_header_key"),
-        (attempt(Duplicate({"foreign_id": ["taken"]})), "attempt", "duplicate"),
-        (attempt(Rejected({"address": [SECRET]})), "attempt", "rejected"),
-        (attempt(Accepted(PAID)), "attempt", "accepted"),
-        (LookedUp("worker", NoneFound()), "look-up", "none"),
-        (LookedUp("worker", NoAnswer("HTTP 502")), "look-up", "no_answer: HTTP 502"),
-        (LookedUp("worker", NoAnswer("", code="bad_header_key")), "look-up", "no_answer: bad_header_key"),
+        (attempt(InDoubt("HTTP 502")), ("attempt", "in_doubt", "HTTP 502", None)),
+        (attempt(NotSent("throttled")), ("attempt", "not_sent", "throttled", None)),
+        (attempt(KeyRefused("bad_header_key")), ("attempt", "key_refused", "bad_header_key", "bad_header_key")),
+        (attempt(Duplicate({"foreign_id": ["taken"]})), ("attempt", "duplicate", None, None)),
+        (attempt(Rejected({"address": [SECRET]})), ("attempt", "rejected", None, None)),
+        (attempt(Accepted(PAID)), ("attempt", "accepted", None, None)),
+        (LookedUp("worker", NoneFound()), ("look-up", "none", None, None)),
+        (LookedUp("worker", NoAnswer("HTTP 502")), ("look-up", "no_answer", "HTTP 502", None)),
+        (LookedUp("worker", NoAnswer("HTTP 403", code="x")), ("look-up", "no_answer", "HTTP 403", "x")),
     ],
 )
-def test_attempts_and_look_ups_say_what_they_prove(evidence: Evidence, name: str, reason: str) -> None:
-    """The judgement's name and its reason, and never what stands in the errors."""
-    assert Heard().learned(OPEN, OPEN, evidence) == [(name, None, reason)]
+def test_attempts_and_look_ups_say_what_they_prove(evidence: Evidence, shown: tuple[str | None, ...]) -> None:
+    """The judgement's word, its reason and AlphaPo's code, and never what stands in the errors."""
+    heard = Heard()
+    heard.learned(OPEN, OPEN, evidence)
+    [event] = heard.events
+    assert (event.name, event.proof, event.reason, event.code) == shown
+    assert event.outcome is None
+
+
+def test_other_events_have_what_they_name_in_fields_of_its_own() -> None:
+    """No listener has to read the reason."""
+    heard = Heard()
+    heard.observer.key_changed("fingerprint", "bad_header_key")
+    heard.observer.on_not_final(changed(OPEN, withdrawal=Withdrawal(id=7, status="processing")))
+    heard.observer.callback_not_in_journal(Transaction(id=7, status="confirmed", foreign_id="payout-17"))
+    heard.observer.on_task_failed("work", ValueError())
+    shown = [(event.code, event.alphapo_status, event.task) for event in heard.events]
+    assert shown == [
+        ("bad_header_key", None, None),
+        (None, "processing", None),
+        (None, "confirmed", None),
+        (None, None, "work"),
+    ]
 
 
 def test_an_exchange_is_told_with_its_times_and_status() -> None:

@@ -277,7 +277,7 @@ def test_what_is_not_final_after_thirty_days_is_reported_once() -> None:
 
     run(story())
     assert wire.look_ups == 1
-    assert [(event.foreign_id, event.reason) for event in events if event.name == "not final"] == [
+    assert [(event.foreign_id, event.alphapo_status) for event in events if event.name == "not final"] == [
         ("payout-17", "not_confirmed")
     ]
 

@@ -82,7 +82,7 @@ class Watched:
     @property
     def reported(self) -> set[str]:
         """The tasks of which a failure was reported."""
-        return {str(event.reason).partition(":")[0] for event in self.events if event.name == "task failed"}
+        return {event.task or "" for event in self.events if event.name == "task failed"}
 
     async def give_work(self, number: int) -> None:
         """Enqueue a withdrawal, and leave one behind as a worker that died."""

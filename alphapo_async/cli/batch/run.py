@@ -106,7 +106,7 @@ class BatchShutdown:
     def hear(self, event: Event) -> None:
         """Follow outages: print the problem with the next attempt after one began, since that attempt has the reason."""
         if event.name == "attempt":
-            self._hear_attempt((event.reason or "").partition(": ")[2])
+            self._hear_attempt(event.reason or "")
         elif event.name == "outage began":
             self._is_to_be_told = True
             if self._give_up_after is not None:
