@@ -205,7 +205,7 @@ class Batch:
         try:
             request = request_of(item)
         except InvalidRequest as error:
-            self._finish(BatchResult(index, item, None, error))
+            self._finish(BatchResult(index=index, request=item, withdrawal=None, error=error))
         else:
             self._start(_Row(index, request))
         self._step()

@@ -157,7 +157,7 @@ class AlphapoClient:
         try:
             await self._engine.lease.acquire()
         except BaseException:
-            await self.aclose(0.0)  # no block follows that would close it
+            await self.aclose(grace=0.0)  # no block follows that would close it
             raise
         return self
 
@@ -210,8 +210,8 @@ class AlphapoClient:
     def batch(
         self,
         requests: Requests,
-        concurrency: int = 64,
         *,
+        concurrency: int = 64,
         resend_rejected: bool = False,
         stop: asyncio.Event | None = None,
     ) -> AsyncGenerator[BatchResult, None]:
@@ -240,7 +240,7 @@ class AlphapoClient:
 
     # ── without a caller ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def enqueue(self, request: WithdrawalRequest, connection: Any = None, *, expires_in: float = _DAY) -> None:
+    async def enqueue(self, request: WithdrawalRequest, *, connection: Any = None, expires_in: float = _DAY) -> None:
         """Write a withdrawal down for `work` to pay, here or in any process that shares the journal.
 
         Calling again with the same request changes nothing. A row that never arrives is tried until it expires, and then reported.
@@ -350,7 +350,7 @@ class AlphapoClient:
         return self._callbacks.handle(transaction, ReplyExcerpt(None, bytes(body[:KEPT_CALLBACK])))
 
     def replay_callback(
-        self, foreign_id: str | int | uuid.UUID, status: str | None = None
+        self, foreign_id: str | int | uuid.UUID, *, status: str | None = None
     ) -> contextlib.AbstractAsyncContextManager[Callback]:
         """Hand out a callback once more that the journal keeps, for a handler that was wrong; its `is_new` is False.
 
@@ -486,7 +486,7 @@ class AlphapoClient:
 
     # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def aclose(self, grace: float | None = None) -> None:
+    async def aclose(self, *, grace: float | None = None) -> None:
         """Refuse new calls, let what is under way end, cancel what does not, and let go of everything.
 
         Closing ends within the grace and 3 s more, also where the journal hangs. A caller that is cancelled leaves at once and closing goes

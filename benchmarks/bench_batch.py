@@ -41,7 +41,7 @@ def _request(number: int) -> WithdrawalRequest:
 async def by_batch(client: AlphapoClient, number: int, in_flight: int) -> None:
     """Pay with `batch`."""
     outcomes: Counter[str] = Counter()
-    async for result in client.batch(map(_request, range(number)), in_flight):
+    async for result in client.batch(map(_request, range(number)), concurrency=in_flight):
         outcomes[result.outcome] += 1
     assert outcomes == {"accepted": number}, outcomes
 

@@ -64,7 +64,7 @@ def paid(wire: Wire, rows: Any, concurrency: int = 64, **how: Any) -> list[Batch
 
     async def story() -> list[BatchResult]:
         async with client(wire, journal=Durable()) as alphapo:
-            return [result async for result in alphapo.batch(rows, concurrency, **how)]
+            return [result async for result in alphapo.batch(rows, concurrency=concurrency, **how)]
 
     return run(story())
 
@@ -191,7 +191,7 @@ def test_whoever_reads_slowly_has_no_pile_of_results_growing() -> None:
 
     async def story() -> int:
         async with client(Wire(), journal=Durable()) as alphapo:
-            results = alphapo.batch(counting(1_000, taken), 10)
+            results = alphapo.batch(counting(1_000, taken), concurrency=10)
             await anext(results)
             await asyncio.sleep(1_000)
             return len(taken)
@@ -214,7 +214,7 @@ def test_a_row_in_backoff_lends_its_place() -> None:
 
     async def story() -> list[int]:
         async with client(wire, journal=Durable(), policy=policy) as alphapo:
-            return [result.index async for result in alphapo.batch(requests(5), 1)]
+            return [result.index async for result in alphapo.batch(requests(5), concurrency=1)]
 
     assert run(story()) == [1, 2, 3, 4, 0]
     assert wire.most_under_way == 1
@@ -470,7 +470,9 @@ def test_a_refused_key_takes_no_more_tells_all_and_raises() -> None:
 
     async def story() -> Counter[str]:
         async with client(wire, journal=Durable()) as alphapo:
-            return await told_until(AuthenticationError, "bad_header_key", alphapo.batch(counting(1_000, taken), 8))
+            return await told_until(
+                AuthenticationError, "bad_header_key", alphapo.batch(counting(1_000, taken), concurrency=8)
+            )
 
     assert run(story()) == {"key_refused": len(taken)}
     assert len(taken) < 17
@@ -488,7 +490,7 @@ def test_a_row_that_stays_open_ends_the_batch_for_a_refused_key() -> None:
             outcomes: Counter[str] = Counter()
 
             async def pay() -> None:
-                async for result in alphapo.batch(rows, 1):
+                async for result in alphapo.batch(rows, concurrency=1):
                     outcomes[result.outcome] += 1
                     row = await journal.find("default", result.request.foreign_id)
                     assert row is not None
@@ -518,7 +520,7 @@ def test_a_refused_retired_key_does_not_end_a_batch() -> None:
         settings["_runtime"] = Runtime(lambda: EPOCH + loop.time(), lambda: 0.5, asyncio.sleep)
         settings["retired_keys"] = [("made-up-key", "made-up-secret")]
         async with AlphapoClient("new-key", "new-secret", **settings) as alphapo:
-            return await told(alphapo.batch(requests(5), 1))
+            return await told(alphapo.batch(requests(5), concurrency=1))
 
     assert run(story()) == {"unknown": 1, "accepted": 4}
 
@@ -537,7 +539,7 @@ def test_an_iterable_that_raises_is_raised_after_all_results(is_async: bool) -> 
 
     async def story() -> Counter[str]:
         async with client(Wire(), journal=Durable()) as alphapo:
-            results = alphapo.batch(rows_later() if is_async else rows(), 8)
+            results = alphapo.batch(rows_later() if is_async else rows(), concurrency=8)
             return await told_until(OSError, "the cursor is gone", results)
 
     assert run(story()) == {"accepted": 20}
@@ -583,7 +585,7 @@ def test_a_journal_that_fails_takes_no_more_tells_all_and_raises() -> None:
 
     async def story() -> Counter[str]:
         async with client(wire, journal=Failing()) as alphapo:
-            return await told_until(JournalError, "it is full", alphapo.batch(counting(1_000, taken), 4))
+            return await told_until(JournalError, "it is full", alphapo.batch(counting(1_000, taken), concurrency=4))
 
     outcomes = run(story())
     assert outcomes["accepted"] == 5
@@ -596,7 +598,7 @@ def test_leaving_early_waits_for_what_is_under_way() -> None:
 
     async def story() -> tuple[int, float]:
         async with client(wire, journal=Durable()) as alphapo:
-            async with contextlib.aclosing(alphapo.batch(counting(1_000, taken), 8)) as results:
+            async with contextlib.aclosing(alphapo.batch(counting(1_000, taken), concurrency=8)) as results:
                 async for _ in results:
                     break
             return len(wire.accepted), asyncio.get_running_loop().time()
@@ -633,7 +635,7 @@ def test_a_caller_who_is_cancelled_leaves_at_once_and_loses_nothing() -> None:
         async with client(wire, journal=Durable()) as alphapo:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
-                    await told(alphapo.batch(requests(20), 8))
+                    await told(alphapo.batch(requests(20), concurrency=8))
             left = loop.time()
         return left, len(wire.accepted)
 
@@ -653,7 +655,7 @@ def test_stop_ends_it_with_the_results_of_what_is_under_way() -> None:
 
     async def story() -> tuple[Counter[str], float]:
         async with client(wire, journal=Durable()) as alphapo:
-            outcomes = await told(alphapo.batch(slowly(), 8, stop=later(2.0)))
+            outcomes = await told(alphapo.batch(slowly(), concurrency=8, stop=later(2.0)))
             return outcomes, asyncio.get_running_loop().time()
 
     outcomes, seconds = run(story())
@@ -667,12 +669,12 @@ def test_stop_ends_what_has_not_left_as_not_sent_and_writes_that_down() -> None:
 
     async def story() -> tuple[Counter[str], float, int, Counter[str], Counter[str]]:
         async with client(wire, journal=journal, max_rate=0.5) as alphapo:
-            outcomes = await told(alphapo.batch(requests(100), 40, stop=later(5.0)))
+            outcomes = await told(alphapo.batch(requests(100), concurrency=40, stop=later(5.0)))
             ended, posts = asyncio.get_running_loop().time(), wire.posts
             rows = [await journal.find("default", f"payout-{one}") for one in range(42)]
         await asyncio.sleep(1.0)  # whoever calls sooner is answered by the "no" of the other worker
         async with client(wire, journal=journal) as alphapo:
-            again = await told(alphapo.batch(requests(100), 40))
+            again = await told(alphapo.batch(requests(100), concurrency=40))
         return outcomes, ended, posts, Counter(row.state if row else "none" for row in rows), again
 
     outcomes, ended, posts, states, again = run(story())
@@ -689,7 +691,7 @@ def test_leaving_early_lets_go_of_what_has_not_left() -> None:
     async def story() -> tuple[float, int]:
         wire = Wire()
         async with client(wire, journal=Durable(), max_rate=0.1) as alphapo:
-            async with contextlib.aclosing(alphapo.batch(requests(100), 8)) as results:
+            async with contextlib.aclosing(alphapo.batch(requests(100), concurrency=8)) as results:
                 await anext(results)
             return asyncio.get_running_loop().time(), wire.posts
 
@@ -744,7 +746,7 @@ def test_a_source_that_fails_lets_go_of_nothing_that_was_taken() -> None:
 
     async def story() -> Counter[str]:
         async with client(Wire(), journal=Durable(), max_rate=0.5) as alphapo:
-            return await told_until(OSError, "the cursor is gone", alphapo.batch(rows(), 8))
+            return await told_until(OSError, "the cursor is gone", alphapo.batch(rows(), concurrency=8))
 
     assert run(story()) == {"accepted": 5}
 
@@ -795,7 +797,7 @@ def test_an_async_generator_is_closed_when_the_batch_is(leaves_early: bool) -> N
 
     async def story() -> bool:
         async with client(Wire(), journal=Durable()) as alphapo:
-            async with contextlib.aclosing(alphapo.batch(cursor(), 4)) as results:
+            async with contextlib.aclosing(alphapo.batch(cursor(), concurrency=4)) as results:
                 async for _ in results:
                     if leaves_early:
                         break
@@ -846,7 +848,7 @@ def test_stop_in_an_outage_tells_the_parked_rows_as_they_are() -> None:
 
     async def story() -> tuple[Counter[str], float]:
         async with client(wire, journal=Durable()) as alphapo:
-            outcomes = await told(alphapo.batch(requests(100), 8, stop=later(600.0)))
+            outcomes = await told(alphapo.batch(requests(100), concurrency=8, stop=later(600.0)))
             return outcomes, asyncio.get_running_loop().time()
 
     outcomes, seconds = run(story())
@@ -863,7 +865,7 @@ def test_a_client_that_is_closed_ends_its_batches() -> None:
         alphapo = client(wire, journal=Durable())
         asyncio.get_running_loop().call_later(2.5, lambda: closing.append(asyncio.ensure_future(alphapo.aclose())))
         closing: list[asyncio.Future[None]] = []
-        outcomes = await told_until(ConfigurationError, "closed", alphapo.batch(requests(100), 4))
+        outcomes = await told_until(ConfigurationError, "closed", alphapo.batch(requests(100), concurrency=4))
         await closing[0]
         return outcomes
 
@@ -916,7 +918,7 @@ def test_a_batch_pays_every_row_as_withdraw_does() -> None:
 
     async def story() -> dict[int, str]:
         async with client(wire) as alphapo:
-            return {result.index: result.outcome async for result in alphapo.batch(rows, 2)}
+            return {result.index: result.outcome async for result in alphapo.batch(rows, concurrency=2)}
 
     assert run(story()) == {0: "accepted", 1: "accepted", 2: "conflict", 3: "invalid"}
 
@@ -928,7 +930,7 @@ def test_a_batch_checks_its_arguments_before_it_takes_a_row() -> None:
         async with client(Wire()) as alphapo:
             for requests, concurrency in ((request(), 1), ([request()], 0)):
                 with pytest.raises(ConfigurationError):
-                    await anext(alphapo.batch(requests, concurrency))  # type: ignore[arg-type]
+                    await anext(alphapo.batch(requests, concurrency=concurrency))  # type: ignore[arg-type]
 
     run(story())
 
@@ -1027,7 +1029,7 @@ def test_a_caller_of_a_batch_who_is_cancelled_while_the_journal_is_read_leaves_a
         async with client(wire, journal=journal) as alphapo:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
-                    _ = [result async for result in alphapo.batch(source(), 8)]
+                    _ = [result async for result in alphapo.batch(source(), concurrency=8)]
             return loop.time()
 
     assert run(story()) == pytest.approx(1.0, abs=0.1)

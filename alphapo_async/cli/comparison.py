@@ -128,15 +128,17 @@ class Comparison:
 
     def _add(self, row: Row, ours: Money | None, line: ExportLine) -> None:
         figure, currency = row.revision.asked
-        theirs = Money(line.currency or currency, line.amount) if moves_money(line.status or None) else None
-        self.sums.add((ours or Money(currency, figure)) if row.state == "accepted" else None, theirs)
+        theirs = (
+            Money(currency=line.currency or currency, amount=line.amount) if moves_money(line.status or None) else None
+        )
+        self.sums.add((ours or Money(currency=currency, amount=figure)) if row.state == "accepted" else None, theirs)
 
     def _miss(self, row: Row, source: str, *, in_sums: bool = True) -> None:
         figure, currency = row.revision.asked
         self.counts["missing there"] += 1
         self._find("missing there", row.foreign_id, source, journal=f"{plain(figure)} {currency}".rstrip())
         if in_sums:
-            self.sums.add(Money(currency, figure), None)
+            self.sums.add(Money(currency=currency, amount=figure), None)
 
     def _differ(self, row: Row, source: str, differences: list[Difference], line: int | None = None) -> None:
         for one in differences:
@@ -154,7 +156,10 @@ class Comparison:
                 kind: Kind = "twice" if foreign_id and foreign_id == met else "missing here"
                 self.counts[kind] += 1
                 self._find(kind, foreign_id, "export", alphapo=str(line), line=number)
-                self.sums.add(None, Money(line.currency, line.amount) if moves_money(line.status or None) else None)
+                self.sums.add(
+                    None,
+                    Money(currency=line.currency, amount=line.amount) if moves_money(line.status or None) else None,
+                )
             met = foreign_id
 
     # ── against look-ups ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -197,7 +202,7 @@ class Comparison:
             self.matched += not differences
             figure, currency = before.revision.asked
             theirs = shown_money(before, shown) if moves_money(shown.status) else None
-            self.sums.add(Money(currency, figure), theirs)
+            self.sums.add(Money(currency=currency, amount=figure), theirs)
 
     @property
     def code(self) -> Exit:

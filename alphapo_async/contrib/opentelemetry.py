@@ -97,6 +97,7 @@ class Telemetry:
 
     def __init__(
         self,
+        *,
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: metrics.MeterProvider | None = None,
     ) -> None:
@@ -148,7 +149,7 @@ class Telemetry:
         return health
 
     @contextlib.asynccontextmanager
-    async def watching(self, client: AlphapoClient, every: float = 30.0) -> AsyncGenerator[None, None]:
+    async def watching(self, client: AlphapoClient, *, every: float = 30.0) -> AsyncGenerator[None, None]:
         """Measure every so many seconds while the block runs. A journal that cannot be read is logged, and asked again."""
         self._start(client.account)
         task = asyncio.create_task(self._watch(client, every))

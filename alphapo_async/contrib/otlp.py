@@ -30,7 +30,7 @@ _LAST_SECONDS: Final = 0.5
 
 
 @contextlib.contextmanager
-def exporting(service: str = "alphapo-worker", readers: Iterable[MetricReader] = ()) -> Iterator[Telemetry]:
+def exporting(*, service: str = "alphapo-worker", readers: Iterable[MetricReader] = ()) -> Iterator[Telemetry]:
     """Yield a `Telemetry` whose spans and metrics are exported while the block runs; the end takes half a second at most.
 
     Args:
@@ -44,7 +44,7 @@ def exporting(service: str = "alphapo-worker", readers: Iterable[MetricReader] =
     exporter = PeriodicExportingMetricReader(OTLPMetricExporter())
     meters = MeterProvider([exporter, *readers], resource=resource, shutdown_on_exit=False)
     try:
-        yield Telemetry(tracers, meters)
+        yield Telemetry(tracer_provider=tracers, meter_provider=meters)
     finally:
         ends = [threading.Thread(target=end, daemon=True) for end in (meters.shutdown, tracers.shutdown)]
         for end in ends:

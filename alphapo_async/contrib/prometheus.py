@@ -28,7 +28,7 @@ def scraped() -> Iterator[Telemetry]:
     """Yield a `Telemetry` whose metrics `metrics_page` shows while the block runs. It makes no spans."""
     meters = MeterProvider([PrometheusMetricReader()], shutdown_on_exit=False)
     try:
-        yield Telemetry(None, meters)
+        yield Telemetry(meter_provider=meters)
     finally:
         meters.shutdown()
 

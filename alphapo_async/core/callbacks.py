@@ -45,7 +45,7 @@ Headers: TypeAlias = "Mapping[str, str] | Iterable[tuple[str | bytes, str | byte
 
 
 @with_field_docs
-class Callback(msgspec.Struct, frozen=True, gc=False):
+class Callback(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One delivery that AlphaPo signed."""
 
     transaction: Transaction

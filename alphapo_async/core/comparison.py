@@ -107,7 +107,7 @@ def _of_transaction(request: WithdrawalRequest, transaction: Transaction) -> Ite
 def _of_reply(request: WithdrawalRequest, withdrawal: Withdrawal) -> Iterator[_Verdict]:
     yield "foreign_id", request.foreign_id, withdrawal.foreign_id, request.foreign_id == withdrawal.foreign_id
     amount, currency = _side_of_reply(request, withdrawal)
-    yield from _of_figures(request, [Money(currency, amount)], (), has_numbers=withdrawal.has_numbers)
+    yield from _of_figures(request, [Money(currency=currency, amount=amount)], (), has_numbers=withdrawal.has_numbers)
 
 
 def _side_of_reply(request: WithdrawalRequest, withdrawal: Withdrawal) -> tuple[Decimal | None, str | None]:
@@ -172,7 +172,7 @@ def _sum_of(parts: list[tuple[str | None, Decimal | None]], *, has_numbers: bool
     currencies = {currency for currency, _ in parts}
     if len(currencies) != 1:
         return None
-    return Money(currencies.pop(), _added([amount for _, amount in parts], has_numbers=has_numbers))
+    return Money(currency=currencies.pop(), amount=_added([amount for _, amount in parts], has_numbers=has_numbers))
 
 
 def _added(amounts: list[Decimal | None], *, has_numbers: bool) -> Decimal | None:

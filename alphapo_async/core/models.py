@@ -432,7 +432,7 @@ force_setattr(_BLANK, "amount", None)
 
 
 @with_field_docs
-class Money(msgspec.Struct, frozen=True, gc=False):
+class Money(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A figure and its currency."""
 
     currency: str | None = None
@@ -444,7 +444,7 @@ class Money(msgspec.Struct, frozen=True, gc=False):
 
 
 @with_field_docs
-class CryptoAddress(msgspec.Struct, frozen=True, gc=False):
+class CryptoAddress(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Where a transaction went. `tag_is_given` distinguishes "no tag" from "no word about a tag"."""
 
     id: int | str | None = None
@@ -462,7 +462,7 @@ class CryptoAddress(msgspec.Struct, frozen=True, gc=False):
 
 
 @with_field_docs
-class TransactionPart(msgspec.Struct, frozen=True, gc=False):
+class TransactionPart(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One entry of `transactions`; select by `transaction_type`, for their order differs between AlphaPo's pages."""
 
     id: int | str | None = None
@@ -492,7 +492,7 @@ class TransactionPart(msgspec.Struct, frozen=True, gc=False):
 
 
 @with_field_docs
-class Fee(msgspec.Struct, frozen=True, gc=False):
+class Fee(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One entry of `fees`."""
 
     type: str | None = None

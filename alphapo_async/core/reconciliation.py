@@ -98,7 +98,7 @@ def differences_in_export(row: Row, line: ExportLine) -> list[Difference]:
     place = CryptoAddress(address=line.address or None, tag=line.tag, tag_is_given=line.tag is not None)
     shown = Transaction(id=line.id, status=line.status or None, crypto_address=place)
     found = [] if payment is None else list(compare(payment, shown).differences)
-    found += _of_money(row, Money(line.currency or row.revision.asked[1], line.amount))
+    found += _of_money(row, Money(currency=line.currency or row.revision.asked[1], amount=line.amount))
     txids = frozenset(line.txid.split())
     return [*found, *_of_names(row, shown, txids), *_of_status(row, shown.status, may_lag=False)]
 
@@ -138,13 +138,16 @@ def figure_in(row: Row, currency: str | None) -> Money | None:
     """
     (figure, asked), known, payment = row.revision.asked, row.withdrawal, row.revision.payment
     if asked and currency == asked:
-        return Money(asked, figure)
+        return Money(currency=asked, amount=figure)
     sides = (
         []
         if known is None
-        else [Money(known.sender_currency, known.sender_amount), Money(known.receiver_currency, known.receiver_amount)]
+        else [
+            Money(currency=known.sender_currency, amount=known.sender_amount),
+            Money(currency=known.receiver_currency, amount=known.receiver_amount),
+        ]
     )
-    sides += [] if payment is None else [Money(payment.currency), Money(payment.convert_to)]
+    sides += [] if payment is None else [Money(currency=payment.currency), Money(currency=payment.convert_to)]
     return next((side for side in sides if side.currency == currency), None)
 
 
@@ -185,7 +188,7 @@ def shown_money(row: Row, shown: Transaction) -> Money:
     payment, (figure, currency) = row.revision.payment, row.revision.asked
     given = None if payment is None else shown_figure(payment, shown)
     amount = figure if given is None or given.amount is None or not given.amount.is_finite() else given.amount
-    return Money(currency if given is None or given.currency is None else given.currency, amount)
+    return Money(currency=currency if given is None or given.currency is None else given.currency, amount=amount)
 
 
 class Sums:

@@ -198,7 +198,7 @@ def read_quote(body: bytes, asked: QuoteRequest) -> Quote | None:
 
 def _fee(data: dict[str, Any]) -> Money | None:
     figure = _figure(data.get("fee_amount"))
-    return None if figure is None else Money(text_of(data.get("fee_currency")), figure)
+    return None if figure is None else Money(currency=text_of(data.get("fee_currency")), amount=figure)
 
 
 def refusal_of(body: bytes) -> str | None:

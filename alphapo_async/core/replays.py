@@ -62,4 +62,4 @@ def callback_to_replay(history: Iterable[Entry], foreign_id: str, status: str | 
         )
     kept, transaction = max(wanted, key=lambda one: one[0].last_at)
     kind: CallbackKind = "contradicts" if kept.entry.what.startswith(DOES_NOT_FIT) else "ours"
-    return Callback(transaction, kind, is_new=False)
+    return Callback(transaction=transaction, kind=kind, is_new=False)

@@ -257,7 +257,7 @@ def _figures(row: Row) -> str:
 
 
 @with_field_docs
-class BatchResult(msgspec.Struct, frozen=True, gc=False):
+class BatchResult(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One row: what was asked, and either what AlphaPo has or the error that says what to do."""
 
     index: int
@@ -280,5 +280,5 @@ class BatchResult(msgspec.Struct, frozen=True, gc=False):
 def result_of(index: int, request: WithdrawalRequest | Any, result: Withdrawal | AlphapoError) -> BatchResult:
     """Return the result that this outcome makes."""
     if isinstance(result, Withdrawal):
-        return BatchResult(index, request, result, None)
-    return BatchResult(index, request, None, result)
+        return BatchResult(index=index, request=request, withdrawal=result, error=None)
+    return BatchResult(index=index, request=request, withdrawal=None, error=result)

@@ -40,7 +40,7 @@ class Callbacks:
             async with self._inbox.claim(transaction) as claim:
                 kind = await self._add(transaction, seen, is_repeated=claim.is_repeated)
                 await self._inbox.confirm(claim)
-                yield Callback(transaction, kind, claim.is_new)
+                yield Callback(transaction=transaction, kind=kind, is_new=claim.is_new)
 
     @contextlib.asynccontextmanager
     async def replay(self, foreign_id: str, status: str | None) -> AsyncIterator[Callback]:

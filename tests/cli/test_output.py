@@ -252,7 +252,7 @@ def test_txids_and_fees_are_texts() -> None:
     shown = Transaction(
         id=7,
         transactions=(TransactionPart(txid="one"), TransactionPart(), TransactionPart(txid="two")),
-        fees=(Fee("mining", "ETH", Decimal("0.0001")), Fee(None, None, None)),
+        fees=(Fee(type="mining", currency="ETH", amount=Decimal("0.0001")), Fee(type=None, currency=None, amount=None)),
     )
     assert (txids_text(shown), fees_text(shown)) == ("one two", "0.0001 ETH mining; not known")
     assert (txids_text(None), fees_text(None)) == ("", "")

@@ -34,7 +34,7 @@ class Backend:
         self.tracers = TracerProvider()
         self.tracers.add_span_processor(SimpleSpanProcessor(self.exported))
         self.reader = InMemoryMetricReader()
-        self.telemetry = Telemetry(self.tracers, MeterProvider([self.reader]))
+        self.telemetry = Telemetry(tracer_provider=self.tracers, meter_provider=MeterProvider([self.reader]))
 
     @property
     def spans(self) -> list[ReadableSpan]:
@@ -184,7 +184,7 @@ def test_counters_exist_at_zero_from_the_start() -> None:
     backend = Backend()
 
     async def story() -> None:
-        async with client(Wire(), account="shop") as alphapo, backend.telemetry.watching(alphapo, 5.0):
+        async with client(Wire(), account="shop") as alphapo, backend.telemetry.watching(alphapo, every=5.0):
             await asyncio.sleep(1.0)
 
     run(story())
@@ -323,7 +323,10 @@ def test_a_journal_that_cannot_be_read_is_asked_again(caplog: pytest.LogCaptureF
     backend, journal = Backend(), Unreadable()
 
     async def story() -> None:
-        async with client(Wire(), account="shop", journal=journal) as alphapo, backend.telemetry.watching(alphapo, 5.0):
+        async with (
+            client(Wire(), account="shop", journal=journal) as alphapo,
+            backend.telemetry.watching(alphapo, every=5.0),
+        ):
             await asyncio.sleep(6.0)
 
     with caplog.at_level(logging.WARNING, logger="alphapo_async"):

@@ -653,8 +653,10 @@ def test_the_sample_of_a_converted_withdrawal_is_read() -> None:
     )
     assert transaction is not None
     assert transaction.crypto_address == CryptoAddress(id=1, address="x", convert_to="BTC", tag_is_given=False)
-    assert transaction.currency_sent == Money("EUR", Decimal("804.25693204"))
-    assert transaction.currency_received == Money("BTC", Decimal("0.01"), Decimal("0.0099"))
+    assert transaction.currency_sent == Money(currency="EUR", amount=Decimal("804.25693204"))
+    assert transaction.currency_received == Money(
+        currency="BTC", amount=Decimal("0.01"), amount_minus_fee=Decimal("0.0099")
+    )
     assert transaction.transactions[0].amount == Decimal(381)
     assert transaction.transactions[0].amount_to == Decimal("0.108823")
     assert (transaction.transactions[1].txid, transaction.transactions[1].confirmations) == (
@@ -662,7 +664,7 @@ def test_the_sample_of_a_converted_withdrawal_is_read() -> None:
         "3",
     )
     assert transaction.blockchain is transaction.transactions[1]
-    assert transaction.fees == (Fee("mining", "BTC", Decimal("0.0001")),)
+    assert transaction.fees == (Fee(type="mining", currency="BTC", amount=Decimal("0.0001")),)
 
 
 def test_the_sample_of_a_cancelled_withdrawal_is_read() -> None:

@@ -42,8 +42,8 @@ def shown(**changes: Any) -> Transaction:
         "id": 5,
         "foreign_id": "f-17",
         "crypto_address": CryptoAddress(address="bc1qAbC", tag_is_given=True),
-        "currency_sent": Money("BTC", Decimal(1)),
-        "currency_received": Money("BTC", Decimal(1)),
+        "currency_sent": Money(currency="BTC", amount=Decimal(1)),
+        "currency_received": Money(currency="BTC", amount=Decimal(1)),
     }
     return Transaction(**(fields | changes))
 
@@ -69,8 +69,8 @@ def test_what_is_ours_agrees_in_everything() -> None:
     [
         ({}, 0, False),
         ({"foreign_id": "x"}, 1, False),
-        ({"currency_sent": Money("ETH", Decimal(1))}, 1, False),
-        ({"currency_sent": Money("ETH", Decimal(2))}, 2, True),
+        ({"currency_sent": Money(currency="ETH", amount=Decimal(1))}, 1, False),
+        ({"currency_sent": Money(currency="ETH", amount=Decimal(2))}, 2, True),
         ({"foreign_id": "x", "crypto_address": CryptoAddress(address="y")}, 2, True),
     ],
 )
@@ -178,20 +178,50 @@ SOLD = part("exchange", "BTC", "0.06", "ETH", "1")
     ("ours", "sent", "received", "parts", "expected"),
     [
         # the verdict on the amount, then the one on the currency; the side that was requested, and never the other one
-        (SENT, Money("BTC", Decimal(1)), Money("ETH", Decimal(9)), (), "agrees, agrees"),
-        (SENT, Money("BTC", Decimal(9)), Money("BTC", Decimal(1)), (), "disagrees, agrees"),
-        (SENT, Money("ETH", Decimal(1)), Money("BTC", Decimal(1)), (), "agrees, disagrees"),
-        (RECEIVED, Money("BTC", Decimal(9)), Money("ETH", Decimal(1)), (), "agrees, agrees"),
-        (RECEIVED, Money("ETH", Decimal(1)), Money("ETH", Decimal(9)), (), "disagrees, agrees"),
-        (SENT, None, Money("BTC", Decimal(1)), (), "untold, untold"),
-        (RECEIVED, Money("ETH", Decimal(1)), None, (), "untold, untold"),
+        (
+            SENT,
+            Money(currency="BTC", amount=Decimal(1)),
+            Money(currency="ETH", amount=Decimal(9)),
+            (),
+            "agrees, agrees",
+        ),
+        (
+            SENT,
+            Money(currency="BTC", amount=Decimal(9)),
+            Money(currency="BTC", amount=Decimal(1)),
+            (),
+            "disagrees, agrees",
+        ),
+        (
+            SENT,
+            Money(currency="ETH", amount=Decimal(1)),
+            Money(currency="BTC", amount=Decimal(1)),
+            (),
+            "agrees, disagrees",
+        ),
+        (
+            RECEIVED,
+            Money(currency="BTC", amount=Decimal(9)),
+            Money(currency="ETH", amount=Decimal(1)),
+            (),
+            "agrees, agrees",
+        ),
+        (
+            RECEIVED,
+            Money(currency="ETH", amount=Decimal(1)),
+            Money(currency="ETH", amount=Decimal(9)),
+            (),
+            "disagrees, agrees",
+        ),
+        (SENT, None, Money(currency="BTC", amount=Decimal(1)), (), "untold, untold"),
+        (RECEIVED, Money(currency="ETH", amount=Decimal(1)), None, (), "untold, untold"),
         # where it is missing, the exchange's entry says most
         (SENT_CONVERTED, None, None, (ETH_ON_CHAIN, BOUGHT), "agrees, agrees"),
         (SENT_CONVERTED, None, None, (ETH_ON_CHAIN, SOLD), "disagrees, agrees"),
         (RECEIVED, None, None, (SOLD, part("blockchain", "ETH", "9")), "agrees, agrees"),
         (RECEIVED, None, None, (BOUGHT, ETH_ON_CHAIN), "disagrees, agrees"),
         (SENT_CONVERTED, None, None, (part("exchange", "EUR", "1", "ETH", "1"),), "agrees, disagrees"),
-        (SENT_CONVERTED, Money("BTC", None), None, (BOUGHT,), "agrees, agrees"),
+        (SENT_CONVERTED, Money(currency="BTC", amount=None), None, (BOUGHT,), "agrees, agrees"),
         (
             SENT_CONVERTED,
             None,
@@ -219,9 +249,9 @@ SOLD = part("exchange", "BTC", "0.06", "ETH", "1")
         (SENT_CONVERTED, None, None, (ETH_ON_CHAIN,), "untold, untold"),
         (SENT_CONVERTED, None, None, (INTERNAL,), "untold, untold"),
         # and only where the side itself gives no figure
-        (SENT, Money("BTC", Decimal(9)), None, (ON_CHAIN,), "disagrees, agrees"),
-        (SENT, Money("BTC", None), None, (), "untold, agrees"),
-        (SENT, Money(None, Decimal(1)), None, (OTHER_ON_CHAIN,), "agrees, untold"),
+        (SENT, Money(currency="BTC", amount=Decimal(9)), None, (ON_CHAIN,), "disagrees, agrees"),
+        (SENT, Money(currency="BTC", amount=None), None, (), "untold, agrees"),
+        (SENT, Money(currency=None, amount=Decimal(1)), None, (OTHER_ON_CHAIN,), "agrees, untold"),
     ],
 )
 def test_the_side_that_was_requested_is_compared(
@@ -258,7 +288,7 @@ def test_a_fee_that_is_not_named_is_excused_by_another_figure_that_is_ours(
 ) -> None:
     """AlphaPo's pages call `currency_sent` the amount minus the network fee."""
     side = "currency_received" if ours is RECEIVED else "currency_sent"
-    money = Money("ETH" if ours is RECEIVED else "BTC", Decimal(sent))
+    money = Money(currency="ETH" if ours is RECEIVED else "BTC", amount=Decimal(sent))
     transaction = shown(**{"currency_sent": None, "currency_received": None, side: money, "transactions": parts})
     assert verdict("amount", asked_for(**ours), transaction) == expected
 
@@ -287,7 +317,7 @@ def test_the_noise_of_a_double_is_no_other_amount(
 ) -> None:
     """Only where AlphaPo wrote JSON numbers; a text has the digits that it has."""
     fees = () if fee is None else (Fee(currency="BTC", amount=Decimal(fee)),)
-    transaction = shown(currency_sent=Money("BTC", Decimal(answer)), fees=fees, has_numbers=has_numbers)
+    transaction = shown(currency_sent=Money(currency="BTC", amount=Decimal(answer)), fees=fees, has_numbers=has_numbers)
     assert verdict("amount", asked_for(amount=ours), transaction) == expected
 
 
@@ -296,7 +326,7 @@ def test_the_noise_of_a_double_is_no_other_amount(
 def test_our_own_figure_is_known_again_as_a_double(ours: Decimal, digits: int) -> None:
     """However many digits of the double AlphaPo writes."""
     result = Decimal(f"{float(ours):.{digits}g}")
-    transaction = shown(currency_sent=Money("BTC", result), has_numbers=True)
+    transaction = shown(currency_sent=Money(currency="BTC", amount=result), has_numbers=True)
     assert verdict("amount", asked_for(amount=ours), transaction) == "agrees"
 
 
@@ -356,14 +386,17 @@ def test_amounts_agree_but_for_places_and_named_fees(
 ) -> None:
     """Only AlphaPo's eight places and a fee it names may come between; nothing hangs and nothing raises."""
     named = tuple(Fee(currency="BTC", amount=None if fee is None else Decimal(fee)) for fee in fees)
-    transaction = shown(currency_sent=Money("BTC", Decimal(answer)), fees=named)
+    transaction = shown(currency_sent=Money(currency="BTC", amount=Decimal(answer)), fees=named)
     assert verdict("amount", asked_for(amount=ours), transaction) == expected
 
 
 @pytest.mark.parametrize("fee", [Fee(currency="ETH", amount=Decimal("0.1")), Fee(amount=Decimal("0.1"))])
 def test_a_fee_in_another_currency_excuses_nothing(fee: Fee) -> None:
     """A mining fee in the chain's coin does not change the figure of a token."""
-    assert verdict("amount", asked_for(), shown(currency_sent=Money("BTC", Decimal("0.9")), fees=(fee,))) == "disagrees"
+    assert (
+        verdict("amount", asked_for(), shown(currency_sent=Money(currency="BTC", amount=Decimal("0.9")), fees=(fee,)))
+        == "disagrees"
+    )
 
 
 @pytest.mark.parametrize(
@@ -379,7 +412,9 @@ def test_a_fee_in_another_currency_excuses_nothing(fee: Fee) -> None:
 )
 def test_the_amount_minus_fee_may_be_the_one_asked(amount: str | None, amount_minus_fee: str, expected: str) -> None:
     """Where AlphaPo tells the figure with and without its fee, either may be the one we asked for."""
-    money = Money("ETH", None if amount is None else Decimal(amount), Decimal(amount_minus_fee))
+    money = Money(
+        currency="ETH", amount=None if amount is None else Decimal(amount), amount_minus_fee=Decimal(amount_minus_fee)
+    )
     assert verdict("amount", asked_for(**RECEIVED), shown(currency_received=money)) == expected
 
 
@@ -391,7 +426,7 @@ def test_the_amount_minus_fee_may_be_the_one_asked(amount: str | None, amount_mi
 )
 def test_amounts_further_apart_than_a_rounding_never_agree(ours: Decimal, told: Decimal) -> None:
     """Without a fee, figures that agree are less than one unit of the eighth place apart."""
-    if verdict("amount", asked_for(amount=ours), shown(currency_sent=Money("BTC", told))) == "agrees":
+    if verdict("amount", asked_for(amount=ours), shown(currency_sent=Money(currency="BTC", amount=told))) == "agrees":
         assert abs(ours - told) < Decimal("1e-8")
 
 
@@ -400,14 +435,20 @@ def test_amounts_further_apart_than_a_rounding_never_agree(ours: Decimal, told: 
 def test_our_own_figure_is_known_again_however_it_is_rounded(ours: Decimal, places: int) -> None:
     """Our figure, told with eight places or more, always agrees."""
     result = Decimal(f"{ours:.{places}f}")
-    assert verdict("amount", asked_for(amount=ours), shown(currency_sent=Money("BTC", result))) == "agrees"
+    assert (
+        verdict("amount", asked_for(amount=ours), shown(currency_sent=Money(currency="BTC", amount=result))) == "agrees"
+    )
 
 
 def test_the_callers_decimal_settings_change_no_verdict() -> None:
     """A program that counts with few digits in its own context is judged the same."""
     with localcontext(prec=3, Emax=9, Emin=-5):
         assert (
-            verdict("amount", asked_for(amount="0.123456789"), shown(currency_sent=Money("BTC", Decimal("0.12345678"))))
+            verdict(
+                "amount",
+                asked_for(amount="0.123456789"),
+                shown(currency_sent=Money(currency="BTC", amount=Decimal("0.12345678"))),
+            )
             == "agrees"
         )
         result = Withdrawal(id=1, foreign_id="f-17", sender_amount=Decimal("0.00020001"))
@@ -419,7 +460,7 @@ def test_every_difference_is_shown_with_both_figures() -> None:
     result = shown(
         foreign_id="x",
         crypto_address=CryptoAddress(address="y", tag="7", tag_is_given=True),
-        currency_sent=Money("ETH", Decimal(2)),
+        currency_sent=Money(currency="ETH", amount=Decimal(2)),
     )
     assert compare(asked_for(), result).differences == (
         Difference("foreign_id", "f-17", "x"),
@@ -490,7 +531,7 @@ def test_figures_of_other_places_are_compared_by_the_same_rules() -> None:
     assert not figures_agree(Decimal("0.12345678"), Decimal("0.12345679"))
     assert figures_agree(Decimal(1), Decimal("1.5"), (Decimal("0.5"),))
     part = TransactionPart(transaction_type="blockchain", currency="BTC", amount=Decimal(2))
-    both = Transaction(id=7, currency_sent=Money("BTC", Decimal(1)), transactions=(part,))
-    assert shown_figure(ASKED, both) == Money("BTC", Decimal(1))
-    assert shown_figure(ASKED, Transaction(id=7, transactions=(part,))) == Money("BTC", Decimal(2))
+    both = Transaction(id=7, currency_sent=Money(currency="BTC", amount=Decimal(1)), transactions=(part,))
+    assert shown_figure(ASKED, both) == Money(currency="BTC", amount=Decimal(1))
+    assert shown_figure(ASKED, Transaction(id=7, transactions=(part,))) == Money(currency="BTC", amount=Decimal(2))
     assert shown_figure(ASKED, Transaction(id=7)) is None

@@ -44,7 +44,10 @@ FULL = Transaction(
     id=7,
     status="confirmed",
     transactions=(TransactionPart(txid="t1"), TransactionPart(txid="t2")),
-    fees=(Fee("mining", "BTC", Decimal("0.1")), Fee("service", "EUR", Decimal(2))),
+    fees=(
+        Fee(type="mining", currency="BTC", amount=Decimal("0.1")),
+        Fee(type="service", currency="EUR", amount=Decimal(2)),
+    ),
     error="e",
 )
 

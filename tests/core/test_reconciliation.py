@@ -45,7 +45,7 @@ SHOWN = Transaction(
     id=7,
     status="confirmed",
     crypto_address=CryptoAddress(address="bc1q"),
-    currency_sent=Money("BTC", Decimal("0.50000001")),
+    currency_sent=Money(currency="BTC", amount=Decimal("0.50000001")),
     transactions=(TransactionPart(txid="bb04"),),
 )
 EXCHANGED = Withdrawal(
@@ -147,13 +147,13 @@ def test_a_conversion_is_compared_on_the_side_that_the_export_gives() -> None:
     assert fields(differences_in_export(converted, line(currency="BTC", amount=Decimal("0.2")))) == ["amount"]
     unknown = row(CONVERSION, withdrawal=replace(CONFIRMED, sender_currency=None, sender_amount=None))
     assert fields(differences_in_export(unknown, line(currency="BTC", amount=Decimal("0.2")))) == []
-    assert figure_in(unknown, "BTC") == Money("BTC")
+    assert figure_in(unknown, "BTC") == Money(currency="BTC")
     assert figure_in(unknown, "ETH") is None
 
 
 def test_a_fee_that_alphapo_names_is_no_difference() -> None:
     """As everywhere in the library."""
-    with_fee = replace(SHOWN, fees=(Fee("mining", "BTC", Decimal("0.0001")),))
+    with_fee = replace(SHOWN, fees=(Fee(type="mining", currency="BTC", amount=Decimal("0.0001")),))
     shown = line(amount=Decimal("0.50010001"))
     assert fields(differences_in_export(row(transaction=with_fee), shown)) == []
     assert fields(differences_in_export(row(), shown)) == ["amount"]
@@ -169,9 +169,9 @@ def test_a_row_without_its_payment_is_compared_by_its_figure() -> None:
     assert fields(differences_in_look_up(forgotten, SHOWN)) == []
     unknown = replace(forgotten, revision=Revision(b"", None, 1, "1:0"))
     assert fields(differences_in_export(unknown, line(currency=""))) == []
-    other = replace(SHOWN, currency_sent=None, currency_received=Money("BTC", Decimal(1)))
+    other = replace(SHOWN, currency_sent=None, currency_received=Money(currency="BTC", amount=Decimal(1)))
     assert fields(differences_in_look_up(forgotten, other)) == ["amount"]
-    assert shown_money(forgotten, SHOWN) == Money("BTC", Decimal("0.50000001"))
+    assert shown_money(forgotten, SHOWN) == Money(currency="BTC", amount=Decimal("0.50000001"))
 
 
 def test_a_look_up_is_compared_with_the_row_before_it() -> None:
@@ -180,12 +180,14 @@ def test_a_look_up_is_compared_with_the_row_before_it() -> None:
     assert fields(differences_in_look_up(row(), replace(SHOWN, status="cancelled", id=8))) == ["id", "status"]
     waiting = row(withdrawal=replace(CONFIRMED, status="processing"), transaction=None)
     assert fields(differences_in_look_up(waiting, replace(SHOWN, status="cancelled"))) == []
-    changed = replace(SHOWN, currency_sent=Money("BTC", Decimal(1)), crypto_address=CryptoAddress(address="x"))
+    changed = replace(
+        SHOWN, currency_sent=Money(currency="BTC", amount=Decimal(1)), crypto_address=CryptoAddress(address="x")
+    )
     assert fields(differences_in_look_up(row(), changed)) == ["address", "amount"]
-    assert shown_money(row(), changed) == Money("BTC", Decimal(1))
-    assert shown_money(row(), replace(SHOWN, currency_sent=None)) == Money("BTC", Decimal("0.50000001"))
-    strange = replace(SHOWN, currency_sent=Money(None, Decimal("NaN")))
-    assert shown_money(row(), strange) == Money("BTC", Decimal("0.50000001"))
+    assert shown_money(row(), changed) == Money(currency="BTC", amount=Decimal(1))
+    assert shown_money(row(), replace(SHOWN, currency_sent=None)) == Money(currency="BTC", amount=Decimal("0.50000001"))
+    strange = replace(SHOWN, currency_sent=Money(currency=None, amount=Decimal("NaN")))
+    assert shown_money(row(), strange) == Money(currency="BTC", amount=Decimal("0.50000001"))
 
 
 def test_an_ended_withdrawal_moves_no_money() -> None:
@@ -235,9 +237,9 @@ def test_sums_are_exact(figures: list[tuple[str, Decimal]]) -> None:
     """To the last of 48 digits; the difference is AlphaPo's less the journal's."""
     sums = Sums()
     for currency, figure in figures:
-        sums.add(Money(currency, figure), None)
-        sums.add(None, Money(currency, figure))
-    sums.add(Money("EUR"), Money(None, Decimal("0.000000000000000001")))
+        sums.add(Money(currency=currency, amount=figure), None)
+        sums.add(None, Money(currency=currency, amount=figure))
+    sums.add(Money(currency="EUR"), Money(currency=None, amount=Decimal("0.000000000000000001")))
     rows = {currency: rest for currency, *rest in sums.rows()}
     assert repr(sums).startswith("Sums(")
     assert rows.pop("") == [0, Decimal("0.000000000000000001"), Decimal("0.000000000000000001")]

@@ -118,7 +118,7 @@ def test_a_quote_is_read(*, is_wrapped: bool) -> None:
         amount=Decimal(381),
         amount_to=Decimal("0.108823"),
         rate=Decimal("0.00028562"),
-        fee=Money("EUR", Decimal("1.5")),
+        fee=Money(currency="EUR", amount=Decimal("1.5")),
     )
 
 

@@ -32,7 +32,7 @@ FULL = replace(
     transaction=Transaction(
         id="x-7",
         foreign_id="f",
-        currency_sent=Money("BTC", Decimal("1.00000000"), Decimal("0.9")),
+        currency_sent=Money(currency="BTC", amount=Decimal("1.00000000"), amount_minus_fee=Decimal("0.9")),
         transactions=(TransactionPart(txid="abc", amount=Decimal("1E-8")),),
     ),
     withdrawal=Withdrawal(id=None, source="journal"),

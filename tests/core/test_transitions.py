@@ -1060,7 +1060,7 @@ def test_what_alphapo_ended_is_failed(status: str) -> None:
         ({}, "accepted"),
         ({"currency_sent": None}, "accepted"),
         ({"crypto_address": None}, "accepted"),
-        ({"crypto_address": None, "currency_sent": Money("BTC")}, "open"),
+        ({"crypto_address": None, "currency_sent": Money(currency="BTC")}, "open"),
         ({"crypto_address": None, "currency_sent": None}, "open"),
         ({"foreign_id": None}, "open"),
         ({"foreign_id": "g"}, "open"),
@@ -1078,7 +1078,7 @@ def test_a_row_in_doubt_needs_the_address_or_the_figure(given: dict[str, Any], s
     [
         ({}, "accepted"),
         ({"currency_sent": None}, "open"),
-        ({"currency_sent": Money(None, Decimal(1))}, "open"),
+        ({"currency_sent": Money(currency=None, amount=Decimal(1))}, "open"),
         ({"crypto_address": None}, "open"),
         ({"foreign_id": None}, "open"),
     ],
@@ -1734,10 +1734,10 @@ def test_another_id_is_another_withdrawal(known: Row, number: int | str, is_one:
         (ACCEPTED_ROW, {"status": "confirmed"}, ("accepted", "confirmed", 8)),
         (ACCEPTED_ROW, {"status": "confirmed", "foreign_id": None}, ("accepted", "processing", 7)),
         (ACCEPTED_ROW, {"status": "confirmed", "crypto_address": None}, ("accepted", "processing", 7)),
-        (ACCEPTED_ROW, {"status": "confirmed", "currency_sent": Money("BTC")}, ("accepted", "processing", 7)),
+        (ACCEPTED_ROW, {"status": "confirmed", "currency_sent": Money(currency="BTC")}, ("accepted", "processing", 7)),
         (
             ACCEPTED_ROW,
-            {"status": "confirmed", "currency_sent": Money("BTC", Decimal(9))},
+            {"status": "confirmed", "currency_sent": Money(currency="BTC", amount=Decimal(9))},
             ("accepted", "processing", 7),
         ),
         (CONFIRMED_ROW, {"status": "processing"}, ("accepted", "confirmed", 7)),
@@ -1751,7 +1751,11 @@ def test_another_id_is_another_withdrawal(known: Row, number: int | str, is_one:
             {"status": "confirmed", "crypto_address": None, "currency_sent": None},
             ("accepted", "confirmed", 8),
         ),
-        (FAILED_ROW, {"status": "confirmed", "currency_sent": Money("BTC", Decimal(9))}, ("failed", "cancelled", 7)),
+        (
+            FAILED_ROW,
+            {"status": "confirmed", "currency_sent": Money(currency="BTC", amount=Decimal(9))},
+            ("failed", "cancelled", 7),
+        ),
     ],
 )
 @pytest.mark.parametrize("source", ["look-up", "callback"])
@@ -1854,8 +1858,8 @@ def test_a_withdrawal_takes_both_sides_of_a_transaction() -> None:
         end_user_reference="u",
         type="withdrawal",
         status="confirmed",
-        currency_sent=Money("EUR", Decimal(20)),
-        currency_received=Money("BTC", Decimal("0.1")),
+        currency_sent=Money(currency="EUR", amount=Decimal(20)),
+        currency_received=Money(currency="BTC", amount=Decimal("0.1")),
     )
     expected = Withdrawal(
         id=7,
@@ -1959,7 +1963,7 @@ def test_an_ended_row_is_known_by_alphapo_s_id_whatever_its_figures_are() -> Non
     new_here = replace(row(), may_be_forgotten=True, epoch=1, arrivals=MANY)
     ended = replace(called_back(sent(new_here, Accepted(TOLD)), "cancelled"), holder="worker")
     assert (is_ended(ended), ended.doubt_since) == (True, None)
-    other = {"crypto_address": CryptoAddress(address="z"), "currency_sent": Money("BTC", Decimal(9))}
+    other = {"crypto_address": CryptoAddress(address="z"), "currency_sent": Money(currency="BTC", amount=Decimal(9))}
     shown = Found(replace(found("cancelled").transaction, **other))
 
     after = asked_about(ended, shown, AFTER_QUIET)
@@ -2042,7 +2046,10 @@ def test_a_withdrawal_that_is_not_proved_to_be_an_open_row_s_makes_it_look_ups_o
 
 def test_a_row_in_conflict_follows_the_existing_withdrawal() -> None:
     """By a look-up, and by a callback with its id; an older status and another withdrawal change nothing, nor do they of any other "no"."""
-    existing: dict[str, Any] = {"crypto_address": CryptoAddress(address="z"), "currency_sent": Money("BTC", Decimal(9))}
+    existing: dict[str, Any] = {
+        "crypto_address": CryptoAddress(address="z"),
+        "currency_sent": Money(currency="BTC", amount=Decimal(9)),
+    }
     ended = called_back(CONFLICT_ROW, "cancelled", **existing)
     assert ended.transaction is not None
     assert (ended.state, ended.transaction.status) == ("conflict", "cancelled")

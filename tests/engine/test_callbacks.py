@@ -104,7 +104,7 @@ def test_a_kept_callback_is_handed_out_again() -> None:
             with pytest.raises(CallbackError, match="keeps no callback"):
                 await alphapo.replay_callback("payout-17").__aenter__()
             await receive(alphapo, called())
-            async with alphapo.replay_callback("payout-17", "confirmed") as callback:
+            async with alphapo.replay_callback("payout-17", status="confirmed") as callback:
                 return callback
 
     callback = run(story())

@@ -705,7 +705,7 @@ def test_a_row_that_was_not_taken_on_is_left_alone() -> None:
 
 def _heard_elsewhere(status: str) -> CalledBack:
     place = CryptoAddress(address="bc1qmadeup")
-    money = Money("BTC", Decimal("0.0015"))
+    money = Money(currency="BTC", amount=Decimal("0.0015"))
     result = Transaction(id=7, foreign_id="payout-17", status=status, crypto_address=place, currency_sent=money)
     return CalledBack(result)
 
@@ -1579,7 +1579,7 @@ def test_the_quiet_time_begins_by_the_later_clock(kind: type[Durable], closed_at
             calling = asyncio.ensure_future(_heard(alphapo, 0.0))
             if closed_at is not None:
                 await asyncio.sleep(closed_at)
-                await alphapo.aclose(0.0)
+                await alphapo.aclose(grace=0.0)
             await calling
         return await journal.find("default", "payout-17")
 
@@ -1629,7 +1629,7 @@ def test_a_no_at_closing_stands_too() -> None:
             await alphapo.withdraw(request("first"))
             calling = asyncio.ensure_future(_heard(alphapo, 0.0))
             await asyncio.sleep(1)
-            await alphapo.aclose(0.0)
+            await alphapo.aclose(grace=0.0)
         return (await calling)[0]
 
     assert run(story()) == "unknown: closing"

@@ -88,7 +88,7 @@ async def test_a_payment_is_sent_only_if_the_transaction_commits_that_enqueued_i
     connection = await asyncpg.connect(postgres.url())
     async with payer(wire) as alphapo:
         with pytest.raises(ConfigurationError, match="in no transaction"):
-            await alphapo.enqueue(request(), connection)
+            await alphapo.enqueue(request(), connection=connection)
         for foreign_id, commits in (("undone", False), ("done", True)):
             transaction = connection.transaction()
             await transaction.start()
@@ -98,7 +98,7 @@ async def test_a_payment_is_sent_only_if_the_transaction_commits_that_enqueued_i
             await (transaction.commit() if commits else transaction.rollback())
         async with connection.transaction():
             with pytest.raises(ForeignIdConflict):
-                await alphapo.enqueue(request("done", amount="2"), connection)
+                await alphapo.enqueue(request("done", amount="2"), connection=connection)
         assert await paid(alphapo) == ["done accepted"]
     await connection.close()
     assert list(wire.bodies) == ["done"]

@@ -199,7 +199,7 @@ def test_a_callback_is_dated_when_it_is_written() -> None:
 
 _FIGURES: dict[str, Any] = {
     "crypto_address": CryptoAddress(address="a"),
-    "currency_sent": Money("BTC", Decimal(1)),
+    "currency_sent": Money(currency="BTC", amount=Decimal(1)),
 }
 
 
@@ -709,10 +709,10 @@ def test_a_no_that_waited_is_told_as_it_stands() -> None:
     async def story() -> list[str]:
         engine = engine_of(Wire(), journal=_Lasting(), clock=asyncio.get_running_loop().time)
         refused = WithdrawalRejected("No.", foreign_id="f", errors={})
-        no = BatchResult(0, PAYMENT, None, refused)
+        no = BatchResult(index=0, request=PAYMENT, withdrawal=None, error=refused)
         same = [
-            BatchResult(0, PAYMENT, Withdrawal(id=7, foreign_id="f"), None),
-            BatchResult(0, "text", None, refused),
+            BatchResult(index=0, request=PAYMENT, withdrawal=Withdrawal(id=7, foreign_id="f"), error=None),
+            BatchResult(index=0, request="text", withdrawal=None, error=refused),
             no,
         ]
         for result in same:

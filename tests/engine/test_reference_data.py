@@ -59,7 +59,7 @@ async def test_each_question_has_its_answer() -> None:
             amount=Decimal(25_000),
             amount_to=Decimal("0.5"),
             rate=Decimal("0.00002"),
-            fee=Money("EUR", Decimal(0)),
+            fee=Money(currency="EUR", amount=Decimal(0)),
         )
         assert await client.quote("EUR", "BTC", amount="25000") == quote
         assert await client.quote("EUR", "BTC", amount_to="0.5") == quote

@@ -567,7 +567,7 @@ def test_closing_leaves_nothing_at_work_where_the_journal_takes_nothing() -> Non
             calling = asyncio.ensure_future(alphapo.withdraw(request()))
             await asyncio.sleep(1)
             journal.is_down = True
-            await alphapo.aclose(2.0)
+            await alphapo.aclose(grace=2.0)
             with pytest.raises(WithdrawalUnknown) as caught:
                 await calling
         return caught.value.reason, asyncio.get_running_loop().time(), len(asyncio.all_tasks())

@@ -49,7 +49,7 @@ async def through(kind: str, rows: int, hours: float, concurrency: int) -> Outag
     loop.call_later(1.0 + hours * 3_600, recover)
     outcomes: Counter[str] = Counter()
     async with client(wire, journal=Durable()) as alphapo:
-        async for result in alphapo.batch((request(f"payout-{one}") for one in range(rows)), concurrency):
+        async for result in alphapo.batch((request(f"payout-{one}") for one in range(rows)), concurrency=concurrency):
             outcomes[result.outcome] += 1
     return Outage(
         outcomes,

@@ -195,7 +195,7 @@ async def as_its_loop_ends(place: Place) -> None:
     await client.withdraw(request("paid"))
     _UNDER_WAY.append(asyncio.ensure_future(client.withdraw(request("stalls"))))
     await asyncio.sleep(0.05)
-    _UNDER_WAY.append(asyncio.ensure_future(client.aclose(60.0)))
+    _UNDER_WAY.append(asyncio.ensure_future(client.aclose(grace=60.0)))
     await asyncio.sleep(0.01)
 
 

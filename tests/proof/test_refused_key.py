@@ -116,7 +116,7 @@ async def test_a_batch_with_a_wrong_secret_reports_each_row_as_the_journal_holds
             outcomes = {}
 
             async def pay() -> None:
-                async for result in wrong.batch(map(request_of, range(500)), 8):
+                async for result in wrong.batch(map(request_of, range(500)), concurrency=8):
                     outcomes[result.request.foreign_id] = result.outcome
 
             with pytest.raises(AuthenticationError) as raised:

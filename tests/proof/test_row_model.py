@@ -132,7 +132,7 @@ def _transaction(name: str, status: str, *, is_cut: bool = False, id_: int = 7) 
         id=id_,
         foreign_id="f",
         status=status,
-        currency_sent=Money("BTC", Decimal(amount)),
+        currency_sent=Money(currency="BTC", amount=Decimal(amount)),
         crypto_address=CryptoAddress(address=address, tag=tag, tag_is_given=True),
     )
 

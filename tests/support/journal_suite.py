@@ -152,7 +152,7 @@ class JournalSuite:
             id=7,
             foreign_id="f",
             status="processing",
-            currency_sent=Money("BTC", Decimal("1.00000000")),
+            currency_sent=Money(currency="BTC", amount=Decimal("1.00000000")),
             error="none yet",
         )
         await hear(journal, "f", asked("f", "2"), Released("worker", "queue"), now=1.0)
@@ -377,7 +377,10 @@ class JournalSuite:
         "evidence",
         [
             REFUSED,
-            LookedUp("worker", Found(Transaction(id=7, foreign_id="f", currency_sent=Money("BTC", Decimal(1))))),
+            LookedUp(
+                "worker",
+                Found(Transaction(id=7, foreign_id="f", currency_sent=Money(currency="BTC", amount=Decimal(1)))),
+            ),
         ],
     )
     async def test_only_an_acceptance_by_reply_is_a_control(self, journal: Journal, evidence: Evidence) -> None:
@@ -653,13 +656,13 @@ class RememberingSuite:
                         raise ZeroDivisionError
                 row = await journal.find(ACCOUNT, "f")
                 for status in (None, "confirmed"):
-                    async with client.replay_callback("f", status) as callback:
+                    async with client.replay_callback("f", status=status) as callback:
                         seen = callback.transaction.id, callback.transaction.status, callback.kind, callback.is_new
                         assert seen == (paid.id, "confirmed", "ours", False)
                 async with client.receive_callback(headers, body) as callback:
                     assert callback.is_new, "a replay is no delivery"
                 with pytest.raises(CallbackError, match="statuses that it keeps: confirmed"):
-                    await client.replay_callback("f", "pending").__aenter__()
+                    await client.replay_callback("f", status="pending").__aenter__()
                 left = replace(await journal.find(ACCOUNT, "f"), lines=row.lines, counted=row.counted)
                 assert same(left, replace(row, checked_at=left.checked_at))
                 kept = [line for line in await journal.history(ACCOUNT, "f") if line.kind in ("callback", "replayed")]

@@ -63,7 +63,7 @@ def asked_about(before: Row, answer: Answer, now: float = 0.0, worker: str = "wo
 
 def found(status: str = "processing", *, amount: str | None = "1", currency: str = "BTC", address: str = "a") -> Found:
     """Return the answer that shows such a withdrawal; without an amount it shows neither figure nor address."""
-    sent_money = None if amount is None else Money(currency, Decimal(amount))
+    sent_money = None if amount is None else Money(currency=currency, amount=Decimal(amount))
     place = None if amount is None else CryptoAddress(address=address)
     return Found(Transaction(id=7, foreign_id="f", status=status, crypto_address=place, currency_sent=sent_money))
 

@@ -143,7 +143,7 @@ class BatchShutdown:
     def _end_at_once(self, sentence: str) -> None:
         if self._closing is None and self._client is not None:
             self.say(sentence)
-            self._closing = asyncio.ensure_future(self._client.aclose(0))
+            self._closing = asyncio.ensure_future(self._client.aclose(grace=0))
 
     @contextlib.asynccontextmanager
     async def listening(self, client: AlphapoClient) -> AsyncIterator[None]:
@@ -331,7 +331,7 @@ class _Run:
     async def _pay(self, find: Callable[[str], Awaitable[Row | None]]) -> None:
         rows, orders = self._job.sifter.to_pay(self._book.tell), self._orders
         paying = self._client.batch(
-            rows, orders.concurrency, resend_rejected=orders.retry_rejected, stop=self._ending.stop
+            rows, concurrency=orders.concurrency, resend_rejected=orders.retry_rejected, stop=self._ending.stop
         )
         async with contextlib.aclosing(paying):
             async for result in paying:

@@ -362,7 +362,7 @@ def test_a_row_that_was_tried_says_what_became_of_it(
     known: Withdrawal | None, error: AlphapoError | None, cells: list[str]
 ) -> None:
     """What AlphaPo has, or the error in its words; of a wrong request only what is wrong."""
-    assert cells_of(BatchResult(0, REQUEST, known, error), 5) == [*cells, "5", "", ""]
+    assert cells_of(BatchResult(index=0, request=REQUEST, withdrawal=known, error=error), 5) == [*cells, "5", "", ""]
 
 
 @pytest.mark.parametrize(
@@ -375,8 +375,10 @@ def test_a_row_that_was_tried_says_what_became_of_it(
 )
 def test_a_row_that_the_end_of_the_run_stopped_has_no_reason_of_its_own(error: AlphapoError, words: str) -> None:
     """The report gives the reason once; every other row keeps its own."""
-    assert cells_of(BatchResult(0, REQUEST, None, error), 5, is_stopped=True)[4].startswith(words)
-    assert cells_of(BatchResult(0, REQUEST, None, error), 5)[4].startswith("It ")
+    assert cells_of(BatchResult(index=0, request=REQUEST, withdrawal=None, error=error), 5, is_stopped=True)[
+        4
+    ].startswith(words)
+    assert cells_of(BatchResult(index=0, request=REQUEST, withdrawal=None, error=error), 5)[4].startswith("It ")
 
 
 def test_a_row_that_was_not_reached_is_not_tried() -> None:
@@ -396,12 +398,16 @@ def test_a_row_that_was_not_tried_may_be_corrected(tmp_path: Path) -> None:
 
 def test_what_alphapo_shows_fills_id_status_txid_and_fees() -> None:
     """Also of a row that it has ended."""
-    fees = (Fee("mining", "BTC", Decimal("0.0001")), Fee("withdrawal", "EUR", Decimal("1.50")), Fee(None, "X", None))
+    fees = (
+        Fee(type="mining", currency="BTC", amount=Decimal("0.0001")),
+        Fee(type="withdrawal", currency="EUR", amount=Decimal("1.50")),
+        Fee(type=None, currency="X", amount=None),
+    )
     shown = Transaction(
         id=7, status="cancelled", fees=fees, transactions=(TransactionPart(txid="one"), TransactionPart(txid="two"))
     )
     failed = WithdrawalFailed("It ended.", transaction=shown)
-    cells = cells_of(BatchResult(0, REQUEST, None, failed), 5, shown)
+    cells = cells_of(BatchResult(index=0, request=REQUEST, withdrawal=None, error=failed), 5, shown)
     assert cells[:4] == ["a", "failed", "7", "cancelled"]
     assert cells[5:] == ["5", "one two", "0.0001 BTC mining; 1.50 EUR withdrawal; not known"]
 
@@ -427,7 +433,7 @@ def test_the_cells_fit_the_columns(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     with ResultsFile(path, is_ours) as results:
         results.begin()
-        results.write(cells_of(BatchResult(0, REQUEST, Withdrawal(id=7), None), 2))
+        results.write(cells_of(BatchResult(index=0, request=REQUEST, withdrawal=Withdrawal(id=7), error=None), 2))
         results.write(invalid_cells(3, "b", {"row": "is not a JSON object."}))
     told = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
     assert [tuple(line) for line in told] == [COLUMNS, COLUMNS]

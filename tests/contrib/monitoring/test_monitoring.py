@@ -79,7 +79,7 @@ async def test_every_expression_yields_a_series(tmp_path: Path) -> None:
         "opentelemetry.exporter.prometheus", reason="needs opentelemetry-exporter-prometheus"
     )
     server = pytest.importorskip("prometheus_client")
-    telemetry = Telemetry(None, MeterProvider([exporter.PrometheusMetricReader()]))
+    telemetry = Telemetry(tracer_provider=None, meter_provider=MeterProvider([exporter.PrometheusMetricReader()]))
     served, thread = server.start_http_server(0, addr="127.0.0.1")
     ports = [served.server_port, _free_port()]
     config = tmp_path / "prometheus.yml"

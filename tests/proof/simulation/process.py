@@ -219,7 +219,7 @@ class Process:
     async def close(self, grace: float) -> list[NumberedTask[Any]]:
         """End in order; return what was left running, which should be nothing."""
         self.is_closing = True
-        await self.client.aclose(grace)
+        await self.client.aclose(grace=grace)
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0.1)
         me = asyncio.current_task()
