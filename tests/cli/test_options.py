@@ -174,7 +174,7 @@ async def test_a_question_needs_no_journal_and_leaves_nothing_open(alphapo_sandb
 def test_times_are_typed_as_people_say_them(text: str, seconds: float) -> None:
     """Seconds, minutes, hours, days."""
     assert Duration().convert(text, None, None) == seconds
-    assert Duration().convert(seconds, None, None) == seconds
+    assert Duration().convert(float(seconds), None, None) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "2 h", "h", "1w", "1e3", "inf", "9" * 400])

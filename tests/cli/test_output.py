@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import sys
 from decimal import Decimal
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from alphapo_async.cli.output import (
     adds_up,
     amount,
+    balance_fields,
     clean,
     counted,
     echo,
@@ -28,7 +30,7 @@ from alphapo_async.cli.output import (
     txids_text,
     withdrawal_pairs,
 )
-from alphapo_async.core.models import Fee, Totals, Transaction, TransactionPart, Withdrawal
+from alphapo_async.core.models import CryptoAddress, Fee, Totals, Transaction, TransactionPart, Withdrawal
 
 D = Decimal
 
@@ -51,6 +53,20 @@ def printed(shown: object) -> str:
         ("half\ud800", "half\\ud800"),
     ],
 )
+def test_balances_have_room_for_more_than_the_amount() -> None:
+    """Each is an object."""
+    assert balance_fields({"BTC": D(1)}) == {"BTC": {"amount": D(1)}}
+
+
+def test_json_shows_the_fields_of_alphapo_and_no_note_of_this_library() -> None:
+    """With the txids, for which AlphaPo has no field of its own."""
+    place = CryptoAddress(address="a", tag="7", tag_is_given=True)
+    shown = Transaction(id=7, crypto_address=place, transactions=(TransactionPart(txid="t"),), has_numbers=True)
+    found = json.loads(json_text({"alphapo": shown, "withdrawal": Withdrawal(id=7, has_numbers=True)}))
+    assert (found["alphapo"]["crypto_address"], found["alphapo"]["txids"]) == ({"address": "a", "tag": "7"}, ["t"])
+    assert all("has_numbers" not in side for side in found.values())
+
+
 def test_nothing_that_steers_a_terminal_is_shown_as_it_is(text: str, shown: str) -> None:
     """AlphaPo's words and foreign_ids come from outside: control characters are shown as escapes."""
     assert clean(text) == shown

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
+from msgspec.structs import replace
+
 from alphapo_async.cli.row_fields import FIELDS, fields_of, line_fields
+from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Entry
 from tests.support.rows import ACCEPTED_ROW, REJECTED_ROW
 
@@ -25,3 +30,12 @@ def test_a_line_has_no_reply() -> None:
         "release": "1.0",
         "count": 1,
     }
+
+
+def test_a_row_without_its_payment_keeps_what_was_requested() -> None:
+    """The figure is kept for the books; the request's fields are gone."""
+    kept = Revision(b"", None, 1, "1:0", (Decimal("0.5"), "BTC"))
+    fields = fields_of(replace(ACCEPTED_ROW, revision=kept))
+    assert tuple(fields) == FIELDS
+    assert (fields["requested_amount"], fields["requested_currency"]) == ("0.5", "BTC")
+    assert (fields["amount"], fields["currency"]) == (None, None)

@@ -51,6 +51,19 @@ def refused(path: Path, data: bytes | str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{HEADER},outcome,status\n{TEXT},accepted,7\n",
+        json.dumps({**ROW, "outcome": "accepted", "status": None}) + "\n",
+    ],
+)
+def test_what_an_export_has_beside_the_fields_of_a_request_is_left_out(path: Path, text: str) -> None:
+    """By a closed list of names, which the row keeps."""
+    [line] = lines(path, text)
+    assert (line.fields, line.left_out) == (ROW, ("outcome", "status"))
+
+
 # ── CSV ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
