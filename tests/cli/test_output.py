@@ -42,17 +42,6 @@ def printed(shown: object) -> str:
     return told.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("payout-17", "payout-17"),
-        ("a b ü €", "a b ü €"),
-        ("\x1b[2Jgone", "\\x1b[2Jgone"),
-        ("two\nlines", "two\\nlines"),
-        ("left\u202eright", "left\\u202eright"),
-        ("half\ud800", "half\\ud800"),
-    ],
-)
 def test_balances_have_room_for_more_than_the_amount() -> None:
     """Each is an object."""
     assert balance_fields({"BTC": D(1)}) == {"BTC": {"amount": D(1)}}
@@ -67,6 +56,17 @@ def test_json_shows_the_fields_of_alphapo_and_no_note_of_this_library() -> None:
     assert all("has_numbers" not in side for side in found.values())
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("payout-17", "payout-17"),
+        ("a b ü €", "a b ü €"),
+        ("\x1b[2Jgone", "\\x1b[2Jgone"),
+        ("two\nlines", "two\\nlines"),
+        ("left\u202eright", "left\\u202eright"),
+        ("half\ud800", "half\\ud800"),
+    ],
+)
 def test_nothing_that_steers_a_terminal_is_shown_as_it_is(text: str, shown: str) -> None:
     """AlphaPo's words and foreign_ids come from outside: control characters are shown as escapes."""
     assert clean(text) == shown
