@@ -27,6 +27,9 @@ import msgspec
 
 from alphapo_async.core.field_docs import with_field_docs
 
+if TYPE_CHECKING:
+    from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
+
 __all__ = [
     "AlphapoError",
     "AlphapoUnavailable",
@@ -230,8 +233,8 @@ class _AboutOne(AlphapoError):
 class WithdrawalError(_AboutOne):
     """One withdrawal did not end in acceptance; the subclass shows whether money can have moved."""
 
-    foreign_id: str  # pyright: ignore[reportIncompatibleVariableOverride] - never None here
-    """The withdrawal this is about, as text."""
+    foreign_id: str  # pyright: ignore[reportIncompatibleVariableOverride] - None only in the subclass that says so
+    """The withdrawal this is about, as text. None only in the `AuthenticationError` that `batch` raises about no single withdrawal."""
 
 
 @with_field_docs
@@ -255,7 +258,7 @@ class WithdrawalRejected(WithdrawalError):
 class WithdrawalFailed(WithdrawalError):
     """AlphaPo had the withdrawal and ended it. No money moved."""
 
-    transaction: Any
+    transaction: Transaction | Withdrawal | None
     """What AlphaPo last showed of it, a `Transaction` or a `Withdrawal`; None if only its status is still known."""
 
     outcome: ClassVar[Outcome] = "failed"
@@ -263,7 +266,7 @@ class WithdrawalFailed(WithdrawalError):
     next_step = "Give the funds back, or pay again under a new foreign_id."
     _may_release_funds = True
 
-    def __init__(self, message: str, *, transaction: Any = None, **about: Any) -> None:
+    def __init__(self, message: str, *, transaction: Transaction | Withdrawal | None = None, **about: Any) -> None:
         super().__init__(message, **about)
         self.transaction = transaction
 
@@ -321,13 +324,13 @@ class Existing(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     state: ExistingState
     """`open`, `in doubt`, `accepted` or `failed`; `rejected`, `not_sent` or `key_refused` only where another call got that outcome in
     this very moment."""
-    payment: Any = None
+    payment: WithdrawalRequest | None = None
     """The `WithdrawalRequest` of the journal's row; None if the journal keeps only its digest, or if AlphaPo shows it."""
     id: int | str | None = None
     """AlphaPo's id, None if it is not known."""
     status: Status | None = None
     """AlphaPo's status, None if it is not known."""
-    transaction: Any = None
+    transaction: Transaction | None = None
     """What AlphaPo shows, a `Transaction`; None if it is the journal's row."""
 
     def __repr__(self) -> str:
@@ -397,6 +400,8 @@ class AuthenticationError(WithdrawalError):
     `batch` raises it about no single withdrawal: then `foreign_id` is None, and each row that was taken has its own result.
     """
 
+    foreign_id: str | None  # type: ignore[assignment]
+    """The withdrawal this is about, as text; None where `batch` raised this error."""
     code: AuthenticationCode
     """AlphaPo's code, one of `bad_header_signature`, `required_header_signature`, `bad_header_key`, `required_header_key`."""
 

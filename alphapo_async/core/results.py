@@ -69,7 +69,9 @@ def existing_of(row: Row) -> Existing:
     witness = row.transaction if is_shown else row.withdrawal
     id_, status = (None, None) if witness is None else (witness.id, witness.status)
     if is_shown:
-        return Existing(state="failed" if status in ENDED else "accepted", id=id_, status=status, transaction=witness)
+        return Existing(
+            state="failed" if status in ENDED else "accepted", id=id_, status=status, transaction=row.transaction
+        )
     return Existing(
         state="in doubt" if is_in_doubt(row) else row.state, payment=row.revision.payment, id=id_, status=status
     )

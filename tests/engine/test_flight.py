@@ -300,6 +300,7 @@ def test_a_withdrawal_that_alphapo_ended_has_failed(status: str) -> None:
 
     assert isinstance(outcome, WithdrawalFailed)
     assert outcome.may_release_funds
+    assert outcome.transaction is not None
     assert outcome.transaction.status == status
 
 

@@ -68,7 +68,13 @@ async def one(client: AlphapoClient, request: WithdrawalRequest) -> None:
         assert_type(error.errors, dict[str, list[str]])
     except WithdrawalFailed as error:
         assert_type(error.outcome, Outcome)
-    except (WithdrawalNotSent, WithdrawalUnknown, ForeignIdConflict, AuthenticationError) as error:
+        assert_type(error.transaction, Transaction | Withdrawal | None)
+    except AuthenticationError as error:
+        assert_type(error.foreign_id, str | None)
+    except ForeignIdConflict as error:
+        assert_type(error.existing.payment, WithdrawalRequest | None)
+        assert_type(error.existing.transaction, Transaction | None)
+    except (WithdrawalNotSent, WithdrawalUnknown) as error:
         assert_type(error.foreign_id, str)
         assert_type(error.retry_after, float | None)
         assert_type(error.may_release_funds, bool)
