@@ -96,7 +96,8 @@ class _Journal(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def _opened(kind: str) -> AsyncIterator[_Journal]:
+async def opened(kind: str) -> AsyncIterator[_Journal]:
+    """Give a journal of this kind, in a folder or a PostgreSQL of its own."""
     with tempfile.TemporaryDirectory() as folder:
         if kind == "sqlite":
             yield _Journal(str(Path(folder) / "journal.db"), lambda: 0.0, None)
@@ -156,7 +157,7 @@ async def _snapshot(journal: _Journal, *, is_held: bool) -> AsyncIterator[None]:
 async def _drained(wanted: Wanted) -> dict[str, float]:
     """Run once, and return the figures."""
     with serving("benchmarks.server", "slow", str(wanted.latency)) as url:
-        async with _opened(wanted.journal) as journal:
+        async with opened(wanted.journal) as journal:
             if wanted.how == "work":
                 await _enqueue(url, journal.url, wanted.rows)
             async with _snapshot(journal, is_held=wanted.is_snapshot_held):
@@ -167,8 +168,8 @@ async def _drained(wanted: Wanted) -> dict[str, float]:
                     await asyncio.sleep(1.2)
                     commits = await _commits(journal) - commits
                     left = await _left(journal)
-            counts = await asyncio.to_thread(_counts, url)
-    assert counts == {"bodies": wanted.rows, "accepted": wanted.rows}, counts
+            counts = await asyncio.to_thread(counts_of, url)
+    assert counts == {"bodies": wanted.rows, "accepted": wanted.rows, "cut": 0}, counts
     assert left == 0, left
     return _figures(marks, wanted) | {"commits a row": commits / wanted.rows}
 
@@ -188,7 +189,7 @@ async def _watch(url: str, rows: int, workers: list[int], journal: _Journal) -> 
     until = time.perf_counter() + _LONGEST
     while time.perf_counter() < until:
         await asyncio.sleep(0.1)
-        counts = await asyncio.to_thread(_counts, url)
+        counts = await asyncio.to_thread(counts_of, url)
         far_end = await asyncio.to_thread(cpu_of, url)
         marks.append(_Mark(time.perf_counter(), counts["accepted"], sum(map(_cpu, workers)), journal.cpu(), far_end))
         if counts["accepted"] >= rows:
@@ -196,7 +197,8 @@ async def _watch(url: str, rows: int, workers: list[int], journal: _Journal) -> 
     raise TimeoutError(f"{marks[-1].accepted} of {rows} rows in {_LONGEST:.0f} s")
 
 
-def _counts(url: str) -> dict[str, int]:
+def counts_of(url: str) -> dict[str, int]:
+    """Return what the server has counted so far."""
     with urllib.request.urlopen(f"{url}/count") as reply:  # noqa: S310 - our own, on loopback
         counts: dict[str, int] = json.loads(reply.read())
     return counts

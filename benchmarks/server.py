@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import ClassVar, Final
 
 _LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _FOREIGN_ID: Final = re.compile(rb'"foreign_id": *"([^"]*)"')
@@ -88,23 +89,67 @@ class _Silent(_Accepting):
 
 
 class _Slow(_Accepting):
-    """Answers after a fixed time, accepts each foreign_id once, and counts bodies."""
+    """Answers after a fixed time, accepts each foreign_id once, refuses it afterwards, shows it to look-ups, and counts."""
 
     latency = 0.0
-    bodies = 0
+    counts: ClassVar = {"bodies": 0, "accepted": 0, "cut": 0}
+    """Bodies that came, foreign_ids that were accepted, and answers that were due when their connection was cut."""
+    _due = 0
 
     def answer(self, body: bytes) -> None:
-        """Count a body, and answer it later; a question without a body is how many came, and for how many foreign_ids."""
+        """Say the counts, or judge a body at once and answer it later."""
         found = _FOREIGN_ID.search(body)
         if found is None:
-            self._say(b"200 OK", b'{"bodies":%d,"accepted":%d}' % (_Slow.bodies, len(_SEEN)))
+            self._say(b"200 OK", json.dumps(self.counts).encode())
             return
-        _Slow.bodies += 1
-        _SEEN.add(found[1])
-        asyncio.get_running_loop().call_later(self.latency, super().answer, body)
+        self._due += 1
+        asyncio.get_running_loop().call_later(self.latency, self._answer, found[1], body, self._judge(found[1], body))
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Count the answers that come too late."""
+        self.counts["cut"] += self._due
+        self._due = 0
+
+    def _judge(self, name: bytes, body: bytes) -> Callable[[bytes], None]:
+        if _CURRENCY.search(body) is None:
+            return self._show if name in _SEEN else self._find_nothing
+        self.counts["bodies"] += 1
+        if name in _SEEN:
+            return self._refuse
+        _SEEN[name] = body
+        self.counts["accepted"] += 1
+        return super().answer
+
+    def _answer(self, name: bytes, body: bytes, say: Callable[[bytes], None]) -> None:
+        if self._due:
+            self._due -= 1
+            say(_SEEN[name] if say == self._show else body)
+
+    def _show(self, body: bytes) -> None:
+        fields = json.loads(body)
+        figure = {"currency": fields["currency"], "amount": str(fields["amount"])}
+        shown = {
+            "id": 134702815,
+            "foreign_id": fields["foreign_id"],
+            "type": "withdrawal",
+            "status": "processing",
+            "crypto_address": {"id": 1, "currency": fields["currency"], "address": fields["address"]},
+            "currency_sent": figure,
+            "currency_received": figure,
+            "transactions": [],
+            "fees": [],
+            "error": "",
+        }
+        self._say(b"200 OK", json.dumps(shown).encode())
+
+    def _find_nothing(self, _body: bytes) -> None:
+        self._say(b"404 Not Found", b'{"error":"Transaction not found","code":"not_found"}')
+
+    def _refuse(self, _body: bytes) -> None:
+        self._say(b"422 Unprocessable Entity", b'{"errors":{"foreign_id":"The foreign id has already been taken."}}')
 
 
-_SEEN: Final[set[bytes]] = set()
+_SEEN: Final[dict[bytes, bytes]] = {}
 
 
 async def _serve(kind: type[_Accepting]) -> None:

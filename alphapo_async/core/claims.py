@@ -19,8 +19,10 @@ from alphapo_async.core.row import Row
 
 _SHARE = 4
 """One slot in so many is for rows that are taken one by one, before fresh rows."""
+_AHEAD = 8
+"""One row for so many slots is claimed ahead."""
 
-__all__ = ["Claim", "ClaimedRows", "ahead_after", "ending_of", "is_jobs_turn", "rows_to_claim"]
+__all__ = ["Claim", "ClaimedRows", "ending_of", "is_jobs_turn", "rows_to_claim"]
 
 
 class Claim(NamedTuple):
@@ -59,33 +61,22 @@ def ending_of(row: Row, worker: str, until: float, begun: int | None) -> Returne
     return LeaseExpired(worker, until)
 
 
-def rows_to_claim(slots: int, ready: int, waiting: int, ahead: int) -> int:
+def rows_to_claim(slots: int, ready: int, waiting: int, concurrency: int) -> int:
     """Return how many rows to claim now; 0 while enough of them are ready.
 
-    The claim is made while rows are left for the time that it takes. It asks for at least one row, since it also lets the rows of the
-    claim before begin.
+    The claim is made while rows are left for the time that it takes: few, since what is ready when a worker dies is in doubt. It asks for
+    at least one row, since it also lets the rows of the claim before begin.
 
     Args:
         slots: free ones.
         ready: rows that may begin.
         waiting: rows of the latest claim, which may begin after this one.
-        ahead: rows that begin during two claims.
+        concurrency: rows worked on at once.
     """
+    ahead = max(1, concurrency // _AHEAD)
     if ready > ahead // 2:
         return 0
     return max(1, slots + ahead - ready - waiting)
-
-
-def ahead_after(ahead: int, begun_meanwhile: int, concurrency: int) -> int:
-    """Return how many rows to have claimed ahead, after a claim: what began meanwhile, twice; less again only little by little.
-
-    Args:
-        ahead: before the claim.
-        begun_meanwhile: rows that began while the claim was under way.
-        concurrency: rows worked on at once.
-    """
-    least = max(1, concurrency // 8)
-    return min(concurrency, max(least, 2 * begun_meanwhile, ahead - ahead // 8))
 
 
 def is_jobs_turn(running: int, concurrency: int, *, was_job: bool) -> bool:

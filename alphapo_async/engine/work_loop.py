@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from alphapo_async.core.claims import ahead_after, is_jobs_turn, rows_to_claim
+from alphapo_async.core.claims import is_jobs_turn, rows_to_claim
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.evidence import Reported
 from alphapo_async.core.rate_limit import REFRESHES, is_outage
@@ -91,9 +91,6 @@ class WorkLoop:
         """Jobs that run."""
         self._flying = 0
         """Slots in use."""
-        self._begun = 0
-        """Rows that have begun so far."""
-        self._ahead = ahead_after(0, 0, concurrency)
         self._was_job = False
         self._is_page_full = False
         """The journal may have more jobs than were read."""
@@ -245,7 +242,7 @@ class WorkLoop:
         claims = self._claims
         if self._keys.current in self._keys.refused:
             return int(not claims.ready)
-        return rows_to_claim(self._concurrency - self._flying, claims.ready, claims.waiting, self._ahead)
+        return rows_to_claim(self._concurrency - self._flying, claims.ready, claims.waiting, self._concurrency)
 
     def _is_claim_due(self) -> bool:
         """Return whether to claim now: rows are missing, and the journal has some, or rows wait for the next claim to begin."""
@@ -253,13 +250,12 @@ class WorkLoop:
         return is_time and bool(self._missing()) and not self._is_held_up()
 
     async def _claim(self) -> None:
-        missing, before = self._missing(), self._begun
+        missing = self._missing()
         found = await self._claims.refill(missing)
         if not found:
             self._next_claim = self._next_round
         elif found < missing:
             self._next_claim = asyncio.get_running_loop().time() + _SOON
-        self._ahead = ahead_after(self._ahead, self._begun - before, self._concurrency)
 
     def _begin(self) -> None:
         """Begin what waits, in free slots; while the journal fails nothing begins."""
@@ -279,7 +275,6 @@ class WorkLoop:
             finding_out.close()
             return False
         self._flying += 1
-        self._begun += 1
         self._was_job = False
         task.add_done_callback(partial(self._on_landed, finding_out))
         return True

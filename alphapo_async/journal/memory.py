@@ -7,7 +7,7 @@ keeps what prevents a second payment under their ids: the digest of the payment,
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from decimal import Decimal
 from itertools import chain, islice
 from math import inf
@@ -184,11 +184,14 @@ class MemoryJournal:
             made = (row for row in self._open.values() if row.holder == claim.worker and row.claim == claim.number)
             return ClaimedRows(self._in_order(made), claim.after)
         self._claims[claim.worker] = claim.number
-        fresh = (row for when, row in self._due(account, claim.now) if is_fresh(row) and when >= claim.after)
-        found = list(islice(fresh, claim.limit))
+        found = list(islice(self._fresh(account, claim), claim.limit))
         claimed = Claimed(claim.worker, claim.number, claim.key)
         rows = [await self.update(account, row.foreign_id, _taking(claimed, claim.now)) for row in found]
         return ClaimedRows(rows, max(map(_due, found), default=claim.after))
+
+    def _fresh(self, account: str, claim: Claim) -> Iterator[Row]:
+        """Return the rows that a claim may take."""
+        return (row for when, row in self._due(account, claim.now) if is_fresh(row) and when >= claim.after)
 
     async def begun(self, worker: str) -> int | None:
         """Return the last claim of a worker whose rows may have begun; None of a worker that is not known."""

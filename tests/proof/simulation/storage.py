@@ -7,7 +7,7 @@ change is shown to whoever watches, with the row before and after it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextvars import copy_context
 from copy import copy
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
@@ -103,6 +103,10 @@ class Disk(MemoryJournal):
         while (held := self._held.get((account, foreign_id))) is not None:
             await asyncio.wait({held})
         return await self._write(account, foreign_id, change, may_lag=may_lag)
+
+    def _fresh(self, account: str, claim: Claim) -> Iterator[Row]:
+        """Leave out the rows that a commit holds: a claim does not wait for them."""
+        return (row for row in super()._fresh(account, claim) if (account, row.foreign_id) not in self._held)
 
     async def update_late(self, account: str, foreign_id: str, change: Change, seconds: float) -> Row:
         """Work the change out now, hold the row, and show it later: a commit that takes its time, and ends whoever dies meanwhile."""
