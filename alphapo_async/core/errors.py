@@ -29,6 +29,8 @@ from alphapo_async.core.field_docs import with_field_docs
 
 if TYPE_CHECKING:
     from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
+else:  # `help()` looks the names up, and the models need the errors
+    Transaction = Withdrawal = WithdrawalRequest = Any
 
 __all__ = [
     "AlphapoError",
