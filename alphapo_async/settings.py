@@ -190,8 +190,8 @@ def the_journal(journal: Journal | str | Path | None, base_url: str) -> Journal:
         return open_journal(journal)
     if not hasattr(journal, "is_durable") or not all(callable(getattr(journal, verb, None)) for verb in VERBS):
         raise ConfigurationError(
-            'journal must be a name ("payouts.db", "postgresql://…", "memory") or an object with the verbs of '
-            f"alphapo_async.journal.Journal, not {type(journal).__name__}. Nothing was sent."
+            'journal must be a name ("payouts.db", "postgresql://…", "memory") or what open_journal returns, '
+            f"not {type(journal).__name__}. Nothing was sent."
         )
     return journal
 

@@ -43,7 +43,7 @@ def test_names_are_loaded_when_they_are_asked_for() -> None:
 def test_who_does_not_ask_for_the_log_does_not_hear_it() -> None:
     """Whatever of the package is imported, and on Python's last resort, too: the logger has a handler that says nothing."""
     script = "import logging, {}; logging.getLogger('alphapo_async').error('heard'); logging.getLogger('alphapo_async.x').error('heard')"
-    for name in ("alphapo_async", "alphapo_async.journal.sqlite.file", "alphapo_async.contrib.answers"):
+    for name in ("alphapo_async", "alphapo_async.journal.sqlite.file", "alphapo_async.contrib._answers"):
         told = subprocess.run([sys.executable, "-c", script.format(name)], capture_output=True, text=True, check=True)
         assert (told.stdout, told.stderr) == ("", "")
 

@@ -190,7 +190,7 @@ def test_a_journal_may_be_left_out_for_a_loopback_host_only() -> None:
 
 
 def test_a_journal_is_taken_by_name_or_as_it_is() -> None:
-    """The name "memory" makes one; an object with the verbs is used itself."""
+    """The name "memory" makes one; one that was opened is used itself."""
     journal = MemoryJournal()
 
     assert isinstance(the_journal("memory", PRODUCTION), MemoryJournal)

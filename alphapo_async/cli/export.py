@@ -115,8 +115,8 @@ class Bound(click.ParamType):  # type: ignore[type-arg]  # it is generic in the 
 def export(*, begin: float, end: float, kind: str, spreadsheet: bool, name: str | None, account: str | None) -> None:
     """Write withdrawals to standard output, oldest first: request, outcome, and its evidence. Every value is exact.
 
-    The request's fields are those that `alphapo batch` reads, as they were requested: it reads no other column of an export. sender_data
-    and receiver_data are personal data.
+    `alphapo batch` reads the request's fields, which are as they were requested, and no other column of an export. sender_data and
+    receiver_data are personal data.
     """
     if spreadsheet and kind != "csv":
         raise click.UsageError("--spreadsheet goes with --format csv.")

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
-from alphapo_async.contrib.answers import Client, Handler, answer, check_arguments
+from alphapo_async.contrib._answers import Client, Handler, answer, check_arguments
 from alphapo_async.core.callbacks import LARGEST
 
 __all__ = ["Callbacks", "callbacks"]

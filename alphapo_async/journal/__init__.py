@@ -22,7 +22,6 @@ from alphapo_async.journal.urls import read_name
 from alphapo_async.supervisor import Supervisor
 
 __all__ = [
-    "VERBS",
     "Cautious",
     "Change",
     "HostBinding",
@@ -131,7 +130,10 @@ class Supervised(Protocol):
 
 
 class Journal(Protocol):
-    """Storage of a few verbs. Each verb may raise `JournalError`, and another exception only where it says so."""
+    """What `open_journal` returns: storage of a few verbs. Each may raise `JournalError`, and another exception only where it says so.
+
+    It is a type to name, not one to implement: a release may add verbs.
+    """
 
     @property
     def is_durable(self) -> bool:
@@ -266,7 +268,7 @@ def is_shared(journal: Journal) -> bool:
 
 
 VERBS: Final = tuple(name for name in vars(Journal) if not name.startswith("_") and name not in ("is_durable", "epoch"))
-"""What an object must be able to do to be a journal."""
+"""What every journal of this release has."""
 
 
 @hides_arguments

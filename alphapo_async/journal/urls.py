@@ -102,7 +102,7 @@ _ANY: Final = "?filesystem=any"
 _has_scheme: Final = re.compile(r"(sqlite|file|postgres)(?:ql|3)?(?:\+\w+)?:", re.IGNORECASE).match
 _UNKNOWN: Final = (
     'is no journal: that is a path or sqlite:///PATH (a file), postgresql://USER@HOST:PORT/DATABASE (a database), "memory" (ends with the '
-    "process), or an object with the verbs of alphapo_async.journal.Journal."
+    "process), or what open_journal returns."
 )
 _ADVICE: Final = {
     "sqlite": "is no URL of a file: write the path alone, or sqlite:/// before it (four slashes where the path begins with one).",

@@ -11,7 +11,7 @@ import pytest
 
 from alphapo_async.client import AlphapoClient
 from alphapo_async.contrib import aiohttp_web, asgi
-from alphapo_async.contrib.answers import answer, check_arguments
+from alphapo_async.contrib._answers import answer, check_arguments
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.journal import MemoryJournal
 from tests.support.deliveries import BODY, DELIVERIES, KEYS, Handling, client, late

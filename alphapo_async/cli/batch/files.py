@@ -325,22 +325,22 @@ def _read_json(texts: Iterator[str], begin: int, *, no_tag: bool) -> Iterator[In
         if not text.strip():
             continue
         try:
-            told = json.loads(text, parse_float=Decimal, parse_constant=_no_figure, object_pairs_hook=_once)
+            found = json.loads(text, parse_float=Decimal, parse_constant=_no_figure, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
             yield InputLine(number, {}, {"row": f"is not a JSON object: {error}."})
             continue
         except InvalidOperation:
             yield InputLine(number, {}, {"row": "has a number with an exponent that is too large."})
             continue
-        if not isinstance(told, dict):
+        if not isinstance(found, dict):
             yield InputLine(number, {}, {"row": "is not a JSON object."})
             continue
         # Only amounts are numbers that must keep their digits.
-        told |= {name: json.loads(text)[name] for name in _OBJECTS if name in told}
-        if no_tag and told.get("tag", told) in ("", None) and told.get("without_tag") in ("", None):
-            told["without_tag"] = True
-        left_out = tuple(filter(_LEFT_OUT.__contains__, told))
-        line = InputLine(number, told)
+        found |= {name: json.loads(text)[name] for name in _OBJECTS if name in found}
+        if no_tag and found.get("tag", found) in ("", None) and found.get("without_tag") in ("", None):
+            found["without_tag"] = True
+        left_out = tuple(filter(_LEFT_OUT.__contains__, found))
+        line = InputLine(number, found)
         yield _without_outcome(line, left_out) if left_out else line
 
 
