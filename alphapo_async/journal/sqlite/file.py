@@ -9,7 +9,7 @@ import os
 import sqlite3
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from alphapo_async.core.errors import JournalError
@@ -207,8 +207,11 @@ def _choose_mode(connection: sqlite3.Connection, wait: BusyWait, version: tuple[
     Raises:
         OtherVersion: another process has.
     """
-    is_new = connection.execute("pragma application_id").fetchone()[0] != APPLICATION
-    is_wal = connection.execute("pragma journal_mode").fetchone()[0] == "wal"
+
+    def read(name: str) -> Any:
+        return wait.run(lambda: connection.execute(f"pragma {name}").fetchone()[0])
+
+    is_new, is_wal = read("application_id") != APPLICATION, read("journal_mode") == "wal"
     mode = "wal" if is_wal_safe(version) and (is_new or is_wal) else "truncate"
     try:
         wait.run(partial(connection.execute, f"pragma journal_mode = {mode}"))

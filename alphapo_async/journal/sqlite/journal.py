@@ -636,7 +636,8 @@ class SqliteJournal:
 
         A write-ahead log belongs to a name: the new file would take the old one's for its own.
         """
-        if file.rows.connection.execute("pragma journal_mode").fetchone()[0] == "wal":
+        asked = partial(file.rows.connection.execute, "pragma journal_mode")
+        if self._busy_wait.run(asked).fetchone()[0] == "wal":
             raise file_error(self.path, "replaced beside a log")
         self._close()
 

@@ -6,9 +6,11 @@ import contextlib
 import gc
 import logging
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import TypeVar
 
 import pytest
 
@@ -26,6 +28,9 @@ from alphapo_async.journal.sqlite.file import (
 )
 from tests.support.mounts import make_read_only, mounted
 from tests.support.processes import die_in_a_commit
+
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -145,6 +150,39 @@ def test_a_file_that_is_locked_for_another_reason_is_busy(path: Path) -> None:
         other.execute("begin exclusive")
         with pytest.raises(sqlite3.OperationalError, match="database is locked"):
             opened_by(path, OLD)
+
+
+class LockedOtherwise(BusyWait):
+    """Has another process lock the file at all times but while something waits for it."""
+
+    def __init__(self, other: sqlite3.Connection) -> None:
+        super().__init__()
+        self._other = other
+        self._lock()
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Let the work have the file."""
+        if self._other.in_transaction:
+            self._other.execute("rollback")
+        try:
+            return super().run(work)
+        finally:
+            self._lock()
+
+    def _lock(self) -> None:
+        with contextlib.suppress(sqlite3.OperationalError):  # within a transaction of the journal's own
+            self._other.execute("begin exclusive")
+
+
+def test_all_that_opening_reads_waits_for_other_processes(path: Path) -> None:
+    """Many that open one file at once get in each other's way for longer than one wait of SQLite's own."""
+    connect(path).close()
+    with contextlib.closing(sqlite3.connect(path, timeout=0.0, isolation_level=None)) as other:
+        other.execute("pragma journal_mode = truncate")
+        wait = LockedOtherwise(other)
+        with contextlib.closing(connect(path, wait)) as opened:
+            other.execute("rollback")
+            assert mode_of(opened) == "truncate"
 
 
 def test_a_place_that_does_not_keep_a_journal_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
