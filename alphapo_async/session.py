@@ -250,6 +250,8 @@ class _Limit(NamedTuple):
 class SessionManager:
     """One pooled HTTP session with its limits and time-outs. It opens at first use and belongs to that event loop until it is closed.
 
+    A program makes it, hands it to clients, and closes it with `aclose`; its other methods are for the client, and may change.
+
     Args:
         max_connections: requests under way at once, and so connections; 1 or more.
         connect_timeout: seconds for name, connection and TLS together; a request that fails here never left.

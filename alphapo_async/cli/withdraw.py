@@ -27,7 +27,7 @@ from alphapo_async.core.errors import (
     WithdrawalError,
     WithdrawalUnknown,
 )
-from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
+from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest, requested_figure
 from alphapo_async.core.preflight import preflight
 from alphapo_async.journal import Journal, is_shared
 
@@ -225,7 +225,7 @@ async def _known(access: Access) -> tuple[dict[str, Totals], bool]:
 
 def question(request: WithdrawalRequest, access: Access, totals: dict[str, Totals], *, is_durable: bool) -> list[str]:
     """Return the lines that a person confirms before money moves."""
-    figure, currency = request.asked
+    figure, currency = requested_figure(request)
     known = [
         f"{amount(sums.requested, asked)} requested, {amount(sums.accepted)} accepted" for asked, sums in totals.items()
     ]

@@ -12,15 +12,16 @@ from typing import Any, TypeAlias
 from alphapo_async.contrib._answers import Client, Handler, answer, check_arguments
 from alphapo_async.core.callbacks import LARGEST
 
-__all__ = ["Callbacks", "callbacks"]
+__all__ = ["callbacks"]
 
 _Message: TypeAlias = MutableMapping[str, Any]
 _Receive: TypeAlias = Callable[[], Awaitable[_Message]]
 _Send: TypeAlias = Callable[[_Message], Awaitable[None]]
+_Application: TypeAlias = Callable[[MutableMapping[str, Any], _Receive, _Send], Awaitable[None]]
 
 
-def callbacks(client: Client, handler: Handler) -> Callbacks:
-    """Return the application; mounted under a path, it answers at that path with a slash behind it.
+def callbacks(client: Client, handler: Handler) -> _Application:
+    """Return the ASGI application; mounted under a path, it answers at that path with a slash behind it.
 
     Args:
         client: whose callbacks they are; or a function that returns it, where it is made when the application starts.
@@ -30,10 +31,10 @@ def callbacks(client: Client, handler: Handler) -> Callbacks:
     Raises:
         ConfigurationError: the handler is no coroutine function that takes a callback, or the client is none.
     """
-    return Callbacks(client, handler)
+    return _Callbacks(client, handler)
 
 
-class Callbacks:
+class _Callbacks:
     """The application."""
 
     def __init__(self, client: Client, handler: Handler) -> None:

@@ -20,7 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from alphapo_async.contrib.opentelemetry import Telemetry
 
-__all__ = ["PrometheusMetricReader", "metrics_page", "scraped"]
+__all__ = ["metrics_page", "scraped"]
 
 
 @contextlib.contextmanager

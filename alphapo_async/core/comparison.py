@@ -13,7 +13,14 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from alphapo_async.core.models import Money, Transaction, Withdrawal, WithdrawalRequest
+from alphapo_async.core.models import (
+    Money,
+    Transaction,
+    Withdrawal,
+    WithdrawalRequest,
+    has_conversion,
+    requested_figure,
+)
 
 __all__ = [
     "Comparison",
@@ -69,7 +76,9 @@ def compare(request: WithdrawalRequest, transaction: Transaction) -> Comparison:
 
 def compare_reply(request: WithdrawalRequest, withdrawal: Withdrawal) -> Comparison:
     """Compare a request with the reply to its own body, which must name its foreign_id."""
-    is_usual = _side_of_reply(request, withdrawal) == request.asked and withdrawal.foreign_id == request.foreign_id
+    is_usual = (
+        _side_of_reply(request, withdrawal) == requested_figure(request) and withdrawal.foreign_id == request.foreign_id
+    )
     return _USUAL if is_usual else _comparison(_of_reply(request, withdrawal))
 
 
@@ -100,7 +109,7 @@ def _of_transaction(request: WithdrawalRequest, transaction: Transaction) -> Ite
         yield "tag", request.tag, place.tag, _is_same_tag(request.tag or None, place.tag or None)
     figures = [money or Money() for money in _our_side(request, transaction)]
     yield from _of_figures(
-        request, figures, named_fees(request.asked[1], transaction), has_numbers=transaction.has_numbers
+        request, figures, named_fees(requested_figure(request)[1], transaction), has_numbers=transaction.has_numbers
     )
 
 
@@ -162,7 +171,7 @@ def _our_side(request: WithdrawalRequest, transaction: Transaction) -> Iterator[
     else:
         yield transaction.currency_received
         yield _sum_of([(part.currency_to, part.amount_to) for part in exchanges], has_numbers=transaction.has_numbers)
-    if request.amount is None or not request.has_conversion:
+    if request.amount is None or not has_conversion(request):
         paid = [part for part in transaction.transactions if part.transaction_type in ("blockchain", "internal")]
         yield _sum_of([(part.currency, part.amount) for part in paid], has_numbers=transaction.has_numbers)
 
@@ -191,7 +200,7 @@ def _of_figures(
     request: WithdrawalRequest, figures: list[Money], fees: tuple[Decimal, ...], *, has_numbers: bool
 ) -> Iterator[_Verdict]:
     """Compare the first figure that is given, in the order of the list, whose first one is AlphaPo's own word for our side."""
-    ours, currency = request.asked
+    ours, currency = requested_figure(request)
     given = [money for money in figures if money.amount is not None] or [
         one for one in figures if one.currency is not None
     ]

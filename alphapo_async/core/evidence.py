@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from alphapo_async.core.codec import digest, is_same_payment
-from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
+from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest, requested_figure
 from alphapo_async.core.replies import Answer, Proof
 
 __all__ = [
@@ -60,7 +60,7 @@ class Revision(msgspec.Struct, frozen=True, gc=False):
     def asked(self) -> tuple[Decimal, str]:
         """Figure and currency; zero and an empty currency where the journal no longer knows them."""
         if self.payment is not None:
-            return self.payment.asked
+            return requested_figure(self.payment)
         return self.kept_asked or (Decimal(0), "")
 
     def is_same_payment(self, other: Revision) -> bool:

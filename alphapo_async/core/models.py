@@ -37,8 +37,11 @@ __all__ = [
     "WithdrawalRequest",
     "figure_of",
     "foreign_id_text",
+    "has_conversion",
+    "is_on_xrp_ledger",
     "recorded_request",
     "request_of",
+    "requested_figure",
 ]
 
 Source = Literal["reply", "look-up", "callback", "journal"]
@@ -154,24 +157,24 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         shown = ("foreign_id", "currency", "amount", "amount_to", "convert_to", "address", "tag")
         return [(name, str(value)) for name in shown if (value := getattr(self, name)) is not None]
 
-    @property
-    def asked(self) -> tuple[Decimal, str]:
-        """The figure asked for and its currency: `amount` in `currency`, or `amount_to` in `convert_to`."""
-        if self.amount is not None:
-            return self.amount, self.currency
-        assert self.amount_to is not None  # noqa: S101 - exactly one of the two is given: checked at construction
-        assert self.convert_to is not None  # noqa: S101 - likewise
-        return self.amount_to, self.convert_to
 
-    @property
-    def has_conversion(self) -> bool:
-        """Another currency is paid out than the one that is debited."""
-        return self.convert_to not in (None, self.currency)
+def requested_figure(request: WithdrawalRequest) -> tuple[Decimal, str]:
+    """Return the figure asked for and its currency: `amount` in `currency`, or `amount_to` in `convert_to`."""
+    if request.amount is not None:
+        return request.amount, request.currency
+    assert request.amount_to is not None  # noqa: S101 - exactly one of the two is given: checked at construction
+    assert request.convert_to is not None  # noqa: S101 - likewise
+    return request.amount_to, request.convert_to
 
-    @property
-    def is_on_xrp_ledger(self) -> bool:
-        """What arrives is a currency of the XRP Ledger."""
-        return str(self.convert_to or self.currency).upper() in _XRP_LEDGER
+
+def has_conversion(request: WithdrawalRequest) -> bool:
+    """Return whether another currency is paid out than the one that is debited."""
+    return request.convert_to not in (None, request.currency)
+
+
+def is_on_xrp_ledger(request: WithdrawalRequest) -> bool:
+    """Return whether what arrives is a currency of the XRP Ledger."""
+    return str(request.convert_to or request.currency).upper() in _XRP_LEDGER
 
 
 def request_of(item: object) -> WithdrawalRequest:
@@ -251,7 +254,7 @@ def _is_plain(request: WithdrawalRequest) -> bool:
     for text in (request.currency, request.address, request.foreign_id, request.end_user_reference):
         if type(text) is not str or not _PLAIN_TEXT(text):
             return False
-    if request.is_on_xrp_ledger:
+    if is_on_xrp_ledger(request):
         return False
     if type(amount) is str:
         force_setattr(request, "amount", Decimal(amount))
@@ -301,7 +304,7 @@ def _check_texts(request: WithdrawalRequest, problems: dict[str, str]) -> None:
             problems[name] = "must be true or false."
     if problem := _problem_of_tag(request):
         problems["tag"] = problem
-    if request.is_on_xrp_ledger and "address" not in problems and _is_x_address(request.address):
+    if is_on_xrp_ledger(request) and "address" not in problems and _is_x_address(request.address):
         problems["address"] = f"{shown(request.address)} is an X-address: give the classic address (r…), and its tag."
 
 
@@ -321,14 +324,14 @@ def _check_reference(request: WithdrawalRequest, problems: dict[str, str]) -> No
 def _problem_of_tag(request: WithdrawalRequest) -> str | None:
     tag: object = request.tag
     if tag is None:
-        is_missing = request.is_on_xrp_ledger and not request.without_tag
+        is_missing = is_on_xrp_ledger(request) and not request.without_tag
         return _TAG_IS_MISSING if is_missing else None
     if tag == "":
         return "is empty: leave it out, and where none is wanted, without_tag=True says that."
     if request.without_tag:
         return "is given together with without_tag: give one of the two."
     is_number = isinstance(tag, str) and _is_plain_integer(tag) and int(tag) <= _HIGHEST_TAG
-    if is_number or not isinstance(tag, str) or not request.is_on_xrp_ledger:
+    if is_number or not isinstance(tag, str) or not is_on_xrp_ledger(request):
         return problem_of_text(tag)
     return (
         f"{shown(tag)} is no tag of the XRP Ledger: write a whole number from 0 to {_HIGHEST_TAG} in plain digits, "

@@ -12,7 +12,7 @@ import msgspec
 
 from alphapo_async.core.addresses import check_address
 from alphapo_async.core.codec import normal
-from alphapo_async.core.models import WithdrawalRequest
+from alphapo_async.core.models import WithdrawalRequest, has_conversion
 from alphapo_async.core.reference_data import Currency, nearest_codes
 from alphapo_async.core.texts import shown
 
@@ -51,7 +51,7 @@ def _warnings(request: WithdrawalRequest, currencies: Mapping[str, Currency]) ->
     if source is not None and source.type == "fiat" and request.convert_to is None:
         yield "convert_to", f"is missing: {source.code} is fiat, and a withdrawal pays out a cryptocurrency."
     if request.amount is not None and source is not None:
-        yield from _figure_warnings("amount", request.amount, source, has_conversion=request.has_conversion)
+        yield from _figure_warnings("amount", request.amount, source, has_conversion=has_conversion(request))
     if request.amount_to is not None and target is not None:
         # AlphaPo gives the minimum of a conversion in the currency that is debited: `amount_to` has none to compare with.
         yield from _figure_warnings("amount_to", request.amount_to, target, has_conversion=None)

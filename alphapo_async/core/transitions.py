@@ -46,7 +46,7 @@ from alphapo_async.core.evidence import (
     Returned,
     Unfrozen,
 )
-from alphapo_async.core.models import ENDED, Money, Source, Transaction, Withdrawal, WithdrawalRequest
+from alphapo_async.core.models import ENDED, Money, Source, Transaction, Withdrawal, WithdrawalRequest, has_conversion
 from alphapo_async.core.replies import (
     Accepted,
     Duplicate,
@@ -876,7 +876,7 @@ def _merged(known: Withdrawal | None, shown: Withdrawal, request: WithdrawalRequ
     filled: dict[str, Any] = {}
     if known is not None:
         filled = {name: getattr(known, name) for name in shown.__struct_fields__ if getattr(shown, name) is None}
-    if filled.get("amount", shown.amount) is None and request is not None and not request.has_conversion:
+    if filled.get("amount", shown.amount) is None and request is not None and not has_conversion(request):
         filled["amount"] = request.amount
     if known is not None and known.source == "reply" and str(known.id) == str(shown.id):
         # It stays a control: AlphaPo accepted it after the row was recorded, which a callback alone does not prove.

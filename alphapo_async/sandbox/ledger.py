@@ -28,7 +28,7 @@ class SeenBody(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
 
     def __repr__(self) -> str:
-        return f"Seen(at={self.at}, fault={self.fault!r}, outcome={self.outcome!r}, accepted_id={self.accepted_id})"
+        return f"SeenBody(at={self.at}, fault={self.fault!r}, outcome={self.outcome!r}, accepted_id={self.accepted_id})"
 
 
 class AcceptedWithdrawal(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,10 +75,10 @@ class PaidTwice(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    """The books of a local sandbox, open to everyone.
+    """The books of a local sandbox, open to everyone. The sandbox makes them, and writes them with `note` and `amend`; tests only read.
 
     Args:
-        world: what AlphaPo knows.
+        state: what AlphaPo knows of the merchant.
         clock: the present moment, for statuses.
     """
 

@@ -35,6 +35,7 @@ from alphapo_async.core.models import (
     TransactionPart,
     Withdrawal,
     WithdrawalRequest,
+    requested_figure,
 )
 from alphapo_async.core.texts import problem_of_id
 
@@ -122,7 +123,7 @@ def test_a_look_up_asks_by_foreign_id_alone() -> None:
 )
 def test_amounts_are_written_plainly(amount: str, written: str) -> None:
     """No exponent and no lost digit, in either format."""
-    assert plain(make(amount=amount).asked[0]) == written
+    assert plain(requested_figure(make(amount=amount))[0]) == written
     assert f'"amount":{written},' in encode_body(make(amount=amount)).decode()
     assert f'"amount":"{written}",' in encode_body(make(amount=amount), "string").decode()
 

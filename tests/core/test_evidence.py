@@ -15,7 +15,7 @@ from alphapo_async.core.evidence import (
     Requested,
     Revision,
 )
-from alphapo_async.core.models import WithdrawalRequest
+from alphapo_async.core.models import WithdrawalRequest, requested_figure
 from alphapo_async.core.replies import InDoubt, NoneFound
 
 
@@ -122,7 +122,7 @@ def test_what_was_seen_shows_no_reply() -> None:
 def test_the_asked_figure_is_kept_where_the_payment_is_forgotten() -> None:
     """So that the sums stay what they are; where nobody remembers it is nothing of no currency."""
     payment = request("2")
-    assert Revision(b"{}", payment).asked == payment.asked
+    assert Revision(b"{}", payment).asked == requested_figure(payment)
     assert replace(FORGOTTEN, kept_asked=(Decimal(2), "BTC")).asked == (Decimal(2), "BTC")
     assert FORGOTTEN.asked == (Decimal(0), "")
 

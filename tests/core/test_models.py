@@ -25,8 +25,10 @@ from alphapo_async.core.models import (
     Withdrawal,
     WithdrawalRequest,
     foreign_id_text,
+    has_conversion,
     recorded_request,
     request_of,
+    requested_figure,
 )
 from alphapo_async.core.texts import shown
 
@@ -158,13 +160,13 @@ def test_enumerations_and_other_texts_become_mere_text() -> None:
 
 def test_what_was_asked_is_the_amount_in_its_currency() -> None:
     """Without `amount_to` the asked figure is counted in `currency`, conversion or not."""
-    assert make().asked == (Decimal("0.0015"), "BTC")
-    assert make(convert_to="ETH").asked == (Decimal("0.0015"), "BTC")
+    assert requested_figure(make()) == (Decimal("0.0015"), "BTC")
+    assert requested_figure(make(convert_to="ETH")) == (Decimal("0.0015"), "BTC")
 
 
 def test_what_was_asked_to_arrive_is_counted_in_convert_to() -> None:
     """With `amount_to` the asked figure is counted in `convert_to`."""
-    assert make(amount=None, amount_to="20", convert_to="USDTT").asked == (Decimal(20), "USDTT")
+    assert requested_figure(make(amount=None, amount_to="20", convert_to="USDTT")) == (Decimal(20), "USDTT")
 
 
 # ── what is refused ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -834,7 +836,7 @@ def test_what_is_usual_is_checked_as_what_is_not(amount: object, **texts: str) -
         except InvalidRequest as error:
             return {name: problem for name, problem in error.problems.items() if name != "tag"}
         assert type(request.amount) is Decimal
-        return (request.asked, str(request.amount), *(getattr(request, name) for name in texts))
+        return (requested_figure(request), str(request.amount), *(getattr(request, name) for name in texts))
 
     short, long = checked(), checked(sender_data={})
     assert short == long
@@ -843,7 +845,7 @@ def test_what_is_usual_is_checked_as_what_is_not(amount: object, **texts: str) -
 @pytest.mark.parametrize(("convert_to", "is_conversion"), [(None, False), ("BTC", False), ("ETH", True)])
 def test_a_conversion_pays_out_another_currency(convert_to: str | None, *, is_conversion: bool) -> None:
     """The same currency in both places is none."""
-    assert make(convert_to=convert_to).has_conversion is is_conversion
+    assert has_conversion(make(convert_to=convert_to)) is is_conversion
 
 
 def test_a_client_of_which_a_task_keeps_failing_is_not_ready() -> None:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from alphapo_async.core.callbacks import read_callback
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import Attempt, CalledBack, LookedUp, Requested, Revision
-from alphapo_async.core.models import ENDED, WithdrawalRequest
+from alphapo_async.core.models import ENDED, WithdrawalRequest, has_conversion
 from alphapo_async.core.replies import Duplicate, Found, InDoubt, Reply, judge_look_up, judge_reply
 from alphapo_async.core.row import Row, is_ended
 from alphapo_async.core.signer import Signer
@@ -121,7 +121,7 @@ def differs(one: Case, source: str) -> set[str]:
         fields.add("tag")
     has_sides = one.status in answers.WITH_SIDES[dialect.sides]
     is_paid_out = dialect.parts in ("blockchain", "internal")
-    is_sold = request.has_conversion and request.amount is not None
+    is_sold = has_conversion(request) and request.amount is not None
     if has_sides and dialect.fees == "unnamed" and request.amount is not None:
         # The fee is excused by the exchange of a conversion, and by what was paid out of anything else.
         is_excused = dialect.parts != "none" if is_sold else is_paid_out
@@ -137,9 +137,9 @@ def gives_figures(one: Case) -> bool:
     dialect, request = one.dialect, one.request
     if one.status in answers.WITH_SIDES[dialect.sides]:
         return True
-    if request.has_conversion and dialect.parts != "none":
+    if has_conversion(request) and dialect.parts != "none":
         return True
-    is_ours = request.amount is None or not request.has_conversion
+    is_ours = request.amount is None or not has_conversion(request)
     return is_ours and dialect.parts in ("blockchain", "internal")
 
 
@@ -198,6 +198,6 @@ def check_row(one: Case, known: str, source: str, row: Row) -> None:
         assert row.withdrawal.status in {one.status, "not_confirmed"} or (source, one.status) == ("reply", "pending")
     is_known = known == "accepted" and not is_another
     assert {difference.field for difference in row.differences} == (differs(one, source) if is_known else set())
-    if not one.request.has_conversion:
+    if not has_conversion(one.request):
         assert row.withdrawal.amount is not None
         assert float(row.withdrawal.amount) == pytest.approx(float(one.request.amount or 0), abs=1e-8)

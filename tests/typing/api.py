@@ -44,7 +44,6 @@ def requests(identity: UUID) -> list[WithdrawalRequest]:
     assert_type(request.amount_to, Decimal | None)
     assert_type(request.foreign_id, str)
     assert_type(request.tag, str | None)
-    assert_type(request.asked, tuple[Decimal, str])
     assert_type(derive_foreign_id("refund", 17, identity), str)
     return [request, WithdrawalRequest(foreign_id=17, amount="0.1", **usual)]
 

@@ -16,7 +16,7 @@ from alphapo_async.cli.exit_codes import Exit, code_of
 from alphapo_async.cli.output import adds_up, amount, clean, counted
 from alphapo_async.cli.progress import duration
 from alphapo_async.core.codec import plain
-from alphapo_async.core.models import Totals, WithdrawalRequest
+from alphapo_async.core.models import Totals, WithdrawalRequest, requested_figure
 
 __all__ = ["LISTED", "BatchReport", "OutcomeCounts", "is_report", "outcome_rows", "report_json", "report_lines"]
 
@@ -41,7 +41,7 @@ class OutcomeCounts:
         self.outcomes[outcome] += 1
         if request is None or outcome == "invalid":
             return
-        figure, currency = request.asked
+        figure, currency = requested_figure(request)
         sums = self._sums.setdefault(currency, {})
         bucket = _BUCKETS.get(outcome, outcome)
         with localcontext(prec=EXACT):

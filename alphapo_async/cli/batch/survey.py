@@ -23,7 +23,7 @@ from alphapo_async.cli.messages import row_problem
 from alphapo_async.cli.output import clean
 from alphapo_async.core.codec import AmountFormat, digest, encode_body
 from alphapo_async.core.errors import ConfigurationError, InvalidRequest
-from alphapo_async.core.models import WithdrawalRequest, request_of
+from alphapo_async.core.models import WithdrawalRequest, is_on_xrp_ledger, request_of, requested_figure
 from alphapo_async.core.texts import shown
 
 __all__ = ["EXACT", "Sifter", "Survey", "Tell"]
@@ -70,10 +70,10 @@ class Survey(msgspec.Struct):
 
     def take(self, request: WithdrawalRequest) -> None:
         """Count a row to pay."""
-        figure, currency = request.asked
+        figure, currency = requested_figure(request)
         with localcontext(prec=EXACT):
             self.counts[currency] += 1
-            self.without_tag += request.is_on_xrp_ledger and request.without_tag
+            self.without_tag += is_on_xrp_ledger(request) and request.without_tag
             _add(self.to_pay, currency, figure)
             if request.amount is not None:
                 _add(self.to_debit, request.currency, figure)
@@ -153,7 +153,7 @@ class Sifter:
             survey.same += 1
             on_problem(f"{about}with the same payment: it is sent only once.")
             return
-        figure, currency = request.asked
+        figure, currency = requested_figure(request)
         if not standing.is_first:
             survey.conflict += 1
             _add(survey.not_to_pay, currency, figure)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from alphapo_async.cli.batch.files import FileChanged, InputFile, InputLine, read_lines
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.core.models import request_of
+from alphapo_async.core.models import request_of, requested_figure
 
 COLUMNS = ("foreign_id", "currency", "address", "amount", "end_user_reference")
 HEADER = ",".join(COLUMNS)
@@ -283,7 +283,7 @@ def test_a_file_may_say_what_is_to_arrive_instead_of_what_is_to_leave(path: Path
     """It needs one of the two amounts."""
     header = HEADER.replace("amount", "amount_to")
     [line] = lines(path, f"{header},convert_to\n{TEXT},EUR\n")
-    assert request_of(line.fields).asked == (Decimal("0.5"), "EUR")
+    assert requested_figure(request_of(line.fields)) == (Decimal("0.5"), "EUR")
 
 
 @pytest.mark.parametrize(

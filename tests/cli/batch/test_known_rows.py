@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from alphapo_async.cli.batch.known_rows import InJournal, take_stock
 from alphapo_async.cli.batch.survey import Survey
-from alphapo_async.core.models import WithdrawalRequest
+from alphapo_async.core.models import WithdrawalRequest, requested_figure
 from alphapo_async.core.row import Row
 from alphapo_async.journal import MemoryJournal
 from tests.support.journal_suite import asked, pay
@@ -58,7 +58,8 @@ def test_a_row_is_left_where_a_run_would_send_it(
     assert (stock.conflict, stock.first_conflicts) == ((1, ["f"]) if is_conflict else (0, []))
     figures: dict[str, Any] = {name: getattr(stock, name).to_pay for name in ("left", "accepted", "unsettled")}
     assert figures == {
-        name: {"BTC": request_.asked[0]} if name == place else {} for name in ("left", "accepted", "unsettled")
+        name: {"BTC": requested_figure(request_)[0]} if name == place else {}
+        for name in ("left", "accepted", "unsettled")
     }
 
 

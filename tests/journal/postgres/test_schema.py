@@ -13,7 +13,7 @@ import pytest
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import Requested, Revision
 from alphapo_async.core.history import Entry
-from alphapo_async.core.models import WithdrawalRequest
+from alphapo_async.core.models import WithdrawalRequest, requested_figure
 from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.postgres.rows import PostgresRows
 from alphapo_async.journal.postgres.schema import MIGRATIONS, Role, grants, queries, tables
@@ -120,7 +120,7 @@ async def test_an_enqueuer_records_a_payment_and_the_database_reads_its_columns(
     payer = await as_role("payer")
     [[number, _, *columns]] = await payer.fetch(queries(schema)["find"], ["shop"], [payment.foreign_id])
     row, digest = unpack(columns, list), await payer.fetchval(f"select digest from {schema}.withdrawals")
-    assert (number, row.revision.asked, row.revision.payment) == (1, payment.asked, row.revision.payment)
+    assert (number, row.revision.asked, row.revision.payment) == (1, requested_figure(payment), row.revision.payment)
     assert digest == Revision(b"", payment).digest == row.revision.digest
     assert (row.state, row.holder, row.reported, row.key) == ("open", None, False, "0123456789abcdef")
 

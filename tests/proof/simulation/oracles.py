@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from alphapo_async.core.errors import JournalError, WithdrawalError
-from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
+from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest, requested_figure
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import NEGATIVE_STATES, Row, counted_as, is_ended
 from alphapo_async.engine.clock import COMMIT_GRACE
@@ -247,7 +247,7 @@ class Oracles:
     def _count(self, row: Row | None, sign: int) -> None:
         if row is None or row.revision.payment is None:
             return
-        figure, currency = row.revision.payment.asked
+        figure, currency = requested_figure(row.revision.payment)
         sums = self._sums.setdefault(currency, {})
         for name in ("requested", counted_as(row)):
             sums[name] = sums.get(name, Decimal(0)) + sign * figure

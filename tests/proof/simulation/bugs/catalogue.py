@@ -456,7 +456,7 @@ _JUDGES: Final = (
             Edit(
                 "core/comparison.py",
                 "        yield transaction.currency_sent\n",
-                "        yield transaction.currency_received if request.has_conversion else transaction.currency_sent\n",
+                "        yield transaction.currency_received if has_conversion(request) else transaction.currency_sent\n",
             ),
         ),
         found_by="test",
