@@ -93,7 +93,7 @@ class Bound(click.ParamType):  # type: ignore[type-arg]  # it is generic in the 
 
 @journal.command(
     epilog="\b\nExamples:\n  alphapo journal export --journal payouts.db > all.csv\n"
-    "  alphapo journal export --since 2026-11-01 --until 2026-11-30 --format jsonl \\\n      --journal payouts.db",
+    "  alphapo journal export --since 2026-11-01 --until 2026-11-30 \\\n      --format jsonl --journal payouts.db",
 )
 @click.option(
     "--since", "begin", type=Bound(), default=0.0, help="Only withdrawals requested from this day, or moment, on (UTC)."

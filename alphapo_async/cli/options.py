@@ -34,6 +34,7 @@ __all__ = [
     "existing",
     "journals_here",
     "json_option",
+    "look_up_rate_option",
     "no_password",
     "question_options",
 ]
@@ -122,6 +123,12 @@ _OPTIONS = (
 
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 """Adds --json to a command that prints figures."""
+
+
+look_up_rate_option: Final = click.option(
+    "--max-look-up-rate", type=click.FloatRange(min=0, min_open=True), help="Look-ups a second.  [default: 10]"
+)
+"""Adds --max-look-up-rate to a command that looks many withdrawals up."""
 
 
 def access_options(command: _Command) -> _Command:

@@ -20,7 +20,7 @@ from alphapo_async.cli.comparison import HEADS, Comparison
 from alphapo_async.cli.export import NEVER_LATER, Bound
 from alphapo_async.cli.journal import account_of, account_rows, journal_named, with_journal
 from alphapo_async.cli.loop import interruptible
-from alphapo_async.cli.options import Access, access_options
+from alphapo_async.cli.options import Access, access_options, look_up_rate_option
 from alphapo_async.cli.output import clean, counted, make_console, say, show_table
 from alphapo_async.core.codec import plain
 from alphapo_async.core.errors import ConfigurationError
@@ -35,7 +35,7 @@ _EPILOG = """\b
 Examples:
   alphapo reconcile --since 2026-11-01 --against export.csv
   alphapo reconcile --against x.csv --columns foreign_id=Ref,amount=Sum,txid=
-  alphapo reconcile --since 2026-11-30 --max-rate 20
+  alphapo reconcile --since 2026-11-30 --max-look-up-rate 20
 
 With --against the export alone is compared, AlphaPo is not asked, and no key is needed; --look-up asks, too. Only with
 --against are withdrawals found that AlphaPo has and the journal does not: they are listed first.
@@ -88,7 +88,7 @@ _NOT_CHECKED: Final = (
     "--columns", callback=columns_of, help="Columns of the export: FIELD=COLUMN,…; an empty name: it has none."
 )
 @click.option("--look-up", "asks", is_flag=True, help="With --against: look every accepted withdrawal up, too.")
-@click.option("--max-rate", type=click.FloatRange(min=0, min_open=True), help="Look-ups a second.  [default: 10]")
+@look_up_rate_option
 @click.option("--json", "as_json", is_flag=True, help="JSON objects, one a line, instead of CSV.")
 @access_options
 def reconcile(
@@ -98,7 +98,7 @@ def reconcile(
     against: Path | None,
     columns: dict[str, str],
     asks: bool,
-    max_rate: float | None,
+    max_look_up_rate: float | None,
     as_json: bool,
     journal: str | None,
     base_url: str | None,
@@ -122,7 +122,10 @@ def reconcile(
         if export is not None:
             comparison.load(export)
         with_journal(
-            opened, partial(_compare, comparison, owner=owner, export=export, access=access, rate=max_rate or REFRESHES)
+            opened,
+            partial(
+                _compare, comparison, owner=owner, export=export, access=access, rate=max_look_up_rate or REFRESHES
+            ),
         )
         if not comparison.rows and not comparison.lines:
             raise ConfigurationError(

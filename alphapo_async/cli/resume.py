@@ -21,7 +21,7 @@ from alphapo_async.cli.journal import account_rows
 from alphapo_async.cli.journal_rows import why
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.messages import advice, happened
-from alphapo_async.cli.options import Access, Duration, access_options, existing, journals_here
+from alphapo_async.cli.options import Access, Duration, access_options, existing, journals_here, look_up_rate_option
 from alphapo_async.cli.output import echo, fees_text, txids_text
 from alphapo_async.cli.progress import progress_line
 from alphapo_async.cli.row_fields import fields_of
@@ -117,7 +117,7 @@ class _Pass(msgspec.Struct):
     "--restored", is_flag=True, help="The journal was restored from a backup: every open row may have been sent."
 )
 @click.option("--refresh", is_flag=True, help="Then look up what is accepted until it is final.")
-@click.option("--max-rate", type=click.FloatRange(min=0, min_open=True), help="Look-ups a second.  [default: 10]")
+@look_up_rate_option
 @click.option("--give-up-after", type=Duration(), help="End --refresh after so long, such as 2h.  [default: 1h]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line; the last one is about the whole pass.")
 @access_options
@@ -126,7 +126,7 @@ def resume(
     resend: bool,
     restored: bool,
     refresh: bool,
-    max_rate: float | None,
+    max_look_up_rate: float | None,
     give_up_after: float | None,
     as_json: bool,
     journal: str | None,
@@ -142,7 +142,7 @@ def resume(
             "Set ALPHAPO_JOURNAL=payouts.db (or --journal payouts.db): a journal in memory ends with its process, and leaves nothing open."
             f"{journals_here()}"
         )
-    how = {"rate": max_rate, "give_up_after": give_up_after} if refresh else None
+    how = {"rate": max_look_up_rate, "give_up_after": give_up_after} if refresh else None
     passed = _Pass(as_json=as_json)
     run(_resume(access, opened, passed, resend=resend, restored=restored, refresh=how))
     failure = passed.failure

@@ -42,7 +42,7 @@ def paid(local: Local, tmp_path_factory: pytest.TempPathFactory) -> str:
     rows = [f"{name},BTC,made-up-{name},0.5000000{number},user" for number, name in enumerate(NAMES, 1)]
     header = "foreign_id,currency,address,amount,end_user_reference"
     source.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
-    assert local.invoke("batch", str(source), "--follow", "--max-rate", "200").exit_code == 0
+    assert local.invoke("batch", str(source), "--follow", "--max-look-up-rate", "200").exit_code == 0
     return f"{source}.journal.db"
 
 
@@ -68,8 +68,9 @@ def test_differences_are_lines_and_theft_comes_first(books: Books) -> None:
     books.change("0.50000002", "0.50000003")
     books.change(f"made-up-{NAMES[4]}", "another")
     text = books.export.read_text(encoding="utf-8")
-    columns = text.splitlines()[0].count(",")
-    books.export.write_text(f"{text}stolen,default,accepted,BTC,3{',' * (columns - 4)}\n", encoding="utf-8")
+    stolen = {"foreign_id": "stolen", "currency": "BTC", "amount": "3", "outcome": "accepted"}
+    line = ",".join(stolen.get(column, "") for column in text.splitlines()[0].split(","))
+    books.export.write_text(f"{text}{line}\n", encoding="utf-8")
     told = books.against()
     lines = list(csv.DictReader(io.StringIO(told.stdout)))
     assert [(line["finding"], line["field"]) for line in lines] == [
@@ -87,7 +88,7 @@ def test_differences_are_lines_and_theft_comes_first(books: Books) -> None:
 
 def test_look_ups_say_that_what_is_missing_here_was_not_checked(books: Books) -> None:
     """Only an export shows what the journal does not know."""
-    told = books.local.invoke("reconcile", "--journal", books.journal, "--max-rate", "500", COLUMNS="80")
+    told = books.local.invoke("reconcile", "--journal", books.journal, "--max-look-up-rate", "500", COLUMNS="80")
     assert (told.exit_code, told.stdout.count("\n")) == (0, 1)
     assert "NOT looked for" in told.stderr
     assert told.stderr.count("not checked") == 2

@@ -127,7 +127,7 @@ def test_resume_refreshes_until_all_is_final(local: Local, tmp_path: Path) -> No
     """A line for each change, with the txid; exit code 0 once all is confirmed; the second time nothing is asked."""
     path = tmp_path / "payouts.db"
     enqueue(local, path, "refresh-1", "refresh-2")
-    told = local.invoke("resume", "--refresh", "--max-rate", "100", "--journal", str(path))
+    told = local.invoke("resume", "--refresh", "--max-look-up-rate", "100", "--journal", str(path))
     assert told.exit_code == 0, told.output
     final = [line for line in told.stdout.splitlines() if "  confirmed  " in line]
     assert sorted(line.split()[0] for line in final) == ["refresh-1", "refresh-2"]

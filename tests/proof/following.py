@@ -112,11 +112,13 @@ def _waits(line: dict[str, str], booked: AcceptedWithdrawal | None) -> bool:
 
 
 async def _run(path: Path, url: str) -> int:
-    command = [sys.executable, "-m", "alphapo_async", "batch", str(path), "--follow", "--max-rate", str(_RATE)]
+    command = [sys.executable, "-m", "alphapo_async", "batch", str(path), "--follow"]
     environment = {"ALPHAPO_KEY": KEY, "ALPHAPO_SECRET": SECRET, "ALPHAPO_BASE_URL": url, "PATH": os.environ["PATH"]}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     process = await asyncio.create_subprocess_exec(
-        *command, "--give-up-after", "90s", env=environment, stdout=asyncio.subprocess.DEVNULL
+        *(*command, "--max-rate", str(_RATE), "--max-look-up-rate", str(_RATE), "--give-up-after", "90s"),
+        env=environment,
+        stdout=asyncio.subprocess.DEVNULL,
     )
     return await process.wait()
 

@@ -36,7 +36,7 @@ from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.exit_codes import Exit, nothing_sent
 from alphapo_async.cli.loop import interruptible, run
 from alphapo_async.cli.messages import row_message, warning_text
-from alphapo_async.cli.options import Access, Duration, access_options, json_option
+from alphapo_async.cli.options import Access, Duration, access_options, json_option, look_up_rate_option
 from alphapo_async.cli.output import clean, echo, fitting_totals, json_text, make_console, say, table
 from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat
@@ -66,7 +66,7 @@ The same command again continues where this one ended, and pays nothing twice. A
 get one minute. Ctrl-C twice ends it at once.
 
 The columns of the results are foreign_id, outcome, id, status, error, line, txids and fees; one line per row, in the order in which rows
-finish. With --follow a row finishes when it is final, and look-ups leave at --max-rate (10 a second without it).
+finish. With --follow a row finishes when it is final, and look-ups leave at --max-look-up-rate.
 
 The journal keeps a row from being paid twice. It is FILE.journal.db unless --journal or ALPHAPO_JOURNAL names another. A copy of FILE
 under another name therefore has a journal of its own, which does not know what was paid from FILE: name the first one with --journal. Rows
@@ -115,6 +115,7 @@ _OUT: Final = click.Path(path_type=Path, dir_okay=False)
     "--concurrency", type=click.IntRange(min=1), default=64, show_default=True, help="Rows worked on at once."
 )
 @click.option("--max-rate", type=click.FloatRange(min=0, min_open=True), help="Withdrawals a second, evenly.")
+@look_up_rate_option
 @click.option("--retry-rejected", is_flag=True, help="Send again what AlphaPo rejected before.")
 @click.option(
     "--give-up-after",
@@ -147,6 +148,7 @@ def batch(
     strict: bool,
     concurrency: int,
     max_rate: float | None,
+    max_look_up_rate: float | None,
     retry_rejected: bool,
     give_up_after: float | None,
     follow: bool,
@@ -166,7 +168,7 @@ def batch(
     check_places(file, results_to, report_to, _path_of(access.open_journal()))
     reporting = None if report_to is None else ReportFile(report_to)
     settings = {"max_rate": max_rate, "amount_format": amount_format}
-    orders = Orders(concurrency, retry_rejected, give_up_after, follow, settings)
+    orders = Orders(concurrency, retry_rejected, give_up_after, follow, max_look_up_rate, settings)
     source = InputFile(file, partial(read_lines, no_tag=no_tag))
     with contextlib.closing(Index()) as index:
         sifter = Sifter(source, index, amount_format)

@@ -57,6 +57,8 @@ class Orders(msgspec.Struct, frozen=True):
     """Seconds of an outage after which the run ends, and seconds for which rows are followed."""
     follow: bool = False
     """Look up what is accepted until it is final."""
+    look_up_rate: float | None = None
+    """Look-ups a second for that; None for as many as a worker makes."""
     client: dict[str, Any] = {}
     """More settings of the client."""
 
@@ -436,7 +438,7 @@ def _report(
 
 
 def _following(orders: Orders) -> dict[str, Any]:
-    return {"rate": orders.client.get("max_rate"), "give_up_after": orders.give_up_after}
+    return {"rate": orders.look_up_rate, "give_up_after": orders.give_up_after}
 
 
 def _settings(orders: Orders, ending: BatchShutdown) -> dict[str, Any]:

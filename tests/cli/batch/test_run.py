@@ -483,7 +483,7 @@ async def test_a_followed_batch_ends_with_every_status_txid_and_fee(tmp_path: Pa
     ended = "cancelled,BTC,12345,0.5,user\nrefused,BTC,unsupported,1,user\n"
     desk = Desk(tmp_path, rows(5) + ended + "p-1,BTC,made-up-1,0.5,user\n")
     async with Sandbox(KEY, SECRET, settle_after=0.3, dialect=Dialect(fees="outside")) as sandbox:
-        report, failure = await desk.pay(sandbox.url, follow=True, client={"max_rate": 500.0})
+        report, failure = await desk.pay(sandbox.url, follow=True, look_up_rate=500.0)
         booked = {one.foreign_id: one for one in sandbox.ledger.all_accepted()}
     assert (failure, report.code, report.not_final, report.adds_up) == (None, Exit.REFUSED, 0, True)
     assert report.outcomes == {"accepted": 5, "failed": 1, "rejected": 1}
@@ -501,11 +501,11 @@ async def test_a_batch_is_followed_no_longer_than_it_is_told(tmp_path: Path) -> 
     """Every row has its line, as it was last seen, and the exit code asks for another run; that one goes on."""
     desk = Desk(tmp_path, rows(3))
     async with Sandbox(KEY, SECRET, settle_after=0.8) as sandbox:
-        report, _ = await desk.pay(sandbox.url, follow=True, give_up_after=0.1, client={"max_rate": 500.0})
+        report, _ = await desk.pay(sandbox.url, follow=True, give_up_after=0.1, look_up_rate=500.0)
         assert (report.code, report.not_final, report.outcomes) == (Exit.UNKNOWN, 3, {"accepted": 3})
         assert {line["status"] for line in lines(desk).values()} <= {"processing", "not_confirmed"}
         await asyncio.sleep(0.8)
-        report, _ = await desk.pay(sandbox.url, follow=True, client={"max_rate": 500.0})
+        report, _ = await desk.pay(sandbox.url, follow=True, look_up_rate=500.0)
     assert (report.code, report.not_final) == (Exit.ALL_ACCEPTED, 0)
     assert all(line["status"] == "confirmed" and line["txids"] for line in lines(desk).values())
 
@@ -514,7 +514,7 @@ async def test_a_run_without_following_writes_the_txids_that_the_journal_has(tmp
     """Found by a worker, a callback or an earlier run."""
     desk = Desk(tmp_path, rows(2))
     async with Sandbox(KEY, SECRET, settle_after=0.0) as sandbox:
-        await desk.pay(sandbox.url, follow=True, client={"max_rate": 500.0})
+        await desk.pay(sandbox.url, follow=True, look_up_rate=500.0)
         look_ups = sandbox.ledger.look_ups
         await desk.pay(sandbox.url)
         assert sandbox.ledger.look_ups == look_ups
@@ -525,7 +525,7 @@ async def test_following_ends_in_order_when_it_is_interrupted(tmp_path: Path) ->
     """Ctrl-C loses no line."""
     desk = Desk(tmp_path, rows(3))
     async with Sandbox(KEY, SECRET, settle_after=60.0) as sandbox:
-        paying = asyncio.create_task(desk.pay(sandbox.url, follow=True, client={"max_rate": 500.0}))
+        paying = asyncio.create_task(desk.pay(sandbox.url, follow=True, look_up_rate=500.0))
         asyncio.get_running_loop().call_later(0.6, os.kill, os.getpid(), signal.SIGINT)
         report, _ = await paying
     assert (report.code, report.not_final, len(lines(desk))) == (Exit.UNKNOWN, 3, 3)

@@ -29,7 +29,6 @@ from alphapo_async.journal.sqlite.file import (
 from tests.support.mounts import make_read_only, mounted
 from tests.support.processes import die_in_a_commit
 
-
 T = TypeVar("T")
 
 
