@@ -44,6 +44,7 @@ class Wanted(NamedTuple):
     rows: int
     how: str
     is_snapshot_held: bool
+    settled: int
 
 
 class _Mark(NamedTuple):
@@ -134,6 +135,27 @@ async def _enqueue(url: str, journal: str, rows: int) -> None:
         await at_once(range(rows), 500, lambda one: client.enqueue(WithdrawalRequest(**fields(one))))
 
 
+_SETTLED = """
+insert into alphapo.withdrawals overriding system value
+select made.* from alphapo.withdrawals w cross join generate_series(1, $1) as number,
+  jsonb_populate_record(w, jsonb_build_object('id', 1000000000 + number, 'foreign_id', 'old-' || number, 'due_at', null)) as made
+"""
+
+
+async def _fill(url: str, journal: _Journal, wanted: Wanted) -> None:
+    """Let the table hold so many rows that are settled and final: one that was paid, and copies of it."""
+    import asyncpg  # noqa: PLC0415 - an extra
+
+    async with AlphapoClient(KEY, SECRET, base_url=url, journal=journal.url) as client:
+        await client.withdraw(WithdrawalRequest(**fields(wanted.rows)))
+    connection = await asyncpg.connect(journal.url)
+    try:
+        await connection.execute(_SETTLED, wanted.settled - 1)
+        await connection.execute("vacuum analyze alphapo.withdrawals")
+    finally:
+        await connection.close()
+
+
 @contextlib.asynccontextmanager
 async def _snapshot(journal: _Journal, *, is_held: bool) -> AsyncIterator[None]:
     """Hold a snapshot open, as a backup or a long report does: nothing that is deleted after it can be removed."""
@@ -156,20 +178,23 @@ async def _snapshot(journal: _Journal, *, is_held: bool) -> AsyncIterator[None]:
 
 async def _drained(wanted: Wanted) -> dict[str, float]:
     """Run once, and return the figures."""
+    rows = wanted.rows + bool(wanted.settled)
     with serving("benchmarks.server", "slow", str(wanted.latency)) as url:
         async with opened(wanted.journal) as journal:
+            if wanted.settled:
+                await _fill(url, journal, wanted)
             if wanted.how == "work":
                 await _enqueue(url, journal.url, wanted.rows)
             async with _snapshot(journal, is_held=wanted.is_snapshot_held):
                 await asyncio.sleep(1.2)  # the database sums its statistics up once a second
                 commits = await _commits(journal)
                 with _workers(url, wanted, journal.url) as processes:
-                    marks = await _watch(url, wanted.rows, [one.pid for one in processes], journal)
+                    marks = await _watch(url, rows, [one.pid for one in processes], journal)
                     await asyncio.sleep(1.2)
                     commits = await _commits(journal) - commits
                     left = await _left(journal)
             counts = await asyncio.to_thread(counts_of, url)
-    assert counts == {"bodies": wanted.rows, "accepted": wanted.rows, "cut": 0}, counts
+    assert counts == {"bodies": rows, "accepted": rows, "cut": 0}, counts
     assert left == 0, left
     return _figures(marks, wanted) | {"commits a row": commits / wanted.rows}
 
@@ -227,6 +252,9 @@ def main() -> None:
     made.add_argument("--at-once", type=int, default=64, help="rows that each worker works on at once")
     made.add_argument("--rows", type=int, default=0, help="rows in all; 0 for what takes six latencies or more")
     made.add_argument("--how", choices=("work", "withdraw"), default="work")
+    made.add_argument(
+        "--settled", type=int, default=0, help="rows in the table that are settled and final, before it begins"
+    )
     made.add_argument("--snapshot", action="store_true", help="hold a snapshot open meanwhile")
     chosen = made.parse_args()
     counts = []
@@ -254,7 +282,7 @@ def main() -> None:
 
 def _contender(chosen: argparse.Namespace, workers: int, latency: float) -> Callable[[], dict[str, float]]:
     rows = chosen.rows or int(min(max(1_500, chosen.at_once / latency * workers * 6), 12_000))
-    wanted = Wanted(chosen.journal, workers, latency, chosen.at_once, rows, chosen.how, chosen.snapshot)
+    wanted = Wanted(chosen.journal, workers, latency, chosen.at_once, rows, chosen.how, chosen.snapshot, chosen.settled)
     return lambda: run(_drained(wanted))
 
 
