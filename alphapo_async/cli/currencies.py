@@ -46,7 +46,7 @@ def currencies(*, codes: tuple[str, ...], as_json: bool, base_url: str | None) -
 
 
 def _cells(currency: Currency) -> list[str]:
-    figures = (currency.minimum_withdrawal, currency.exchange_minimum, currency.withdrawal_fee_percent)
+    figures = (currency.minimum_withdrawal, currency.minimum_exchange, currency.withdrawal_fee_percent)
     precision = "-" if currency.precision is None else str(currency.precision)
     result = ("-" if figure is None else amount(figure) for figure in figures)
     return [currency.code, currency.type or "-", precision, *result]

@@ -153,7 +153,7 @@ def _telemetry(*, is_sent: bool, is_scraped: bool) -> Iterator[tuple[Telemetry |
         if is_sent:
             telemetry = stack.enter_context(_exporting([scraping.PrometheusMetricReader()] if scraping else []))
         elif scraping is not None:
-            telemetry = stack.enter_context(scraping.scraped())
+            telemetry = stack.enter_context(scraping.prometheus_telemetry())
         yield telemetry, None if scraping is None else scraping.metrics_page
 
 
@@ -167,9 +167,9 @@ def _prometheus() -> ModuleType | None:
 
 def _exporting(readers: list[MetricReader]) -> contextlib.AbstractContextManager[Telemetry]:
     try:
-        from alphapo_async.contrib.otlp import exporting  # noqa: PLC0415 - an extra
+        from alphapo_async.contrib.otlp import otlp_telemetry  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         raise ConfigurationError(
             "--otel needs the extra otlp: pip install 'alphapo-async[otlp]'. Nothing was sent."
         ) from None
-    return exporting(readers=readers)
+    return otlp_telemetry(readers=readers)

@@ -64,7 +64,12 @@ def health_routes(
 
 @contextlib.asynccontextmanager
 async def health_server(
-    client: AlphapoClient, *, host: str = "127.0.0.1", port: int, metrics: MetricsPage | None = None
+    client: AlphapoClient,
+    *,
+    host: str = "127.0.0.1",
+    port: int,
+    within: float = _JOURNAL_SECONDS,
+    metrics: MetricsPage | None = None,
 ) -> AsyncGenerator[int, None]:
     """Serve the probes while the block runs, and yield the port.
 
@@ -72,13 +77,14 @@ async def health_server(
         client: the client that is asked.
         host: the address to listen on.
         port: 0 for any free port.
+        within: seconds in which the journal must answer.
         metrics: returns the page of metrics and its content type; None if there is none.
 
     Raises:
         ConfigurationError: the address cannot be used.
     """
     app = web.Application()
-    app.router.add_routes(health_routes(client, metrics=metrics))
+    app.router.add_routes(health_routes(client, within=within, metrics=metrics))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_SECONDS)
     await runner.setup()
     try:

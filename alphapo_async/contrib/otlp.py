@@ -23,14 +23,14 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from alphapo_async.contrib.opentelemetry import Telemetry
 
-__all__ = ["exporting"]
+__all__ = ["otlp_telemetry"]
 
 _LAST_SECONDS: Final = 0.5
 """What was not exported yet gets so long at the end, also where the collector does not answer."""
 
 
 @contextlib.contextmanager
-def exporting(*, service: str = "alphapo-worker", readers: Iterable[MetricReader] = ()) -> Iterator[Telemetry]:
+def otlp_telemetry(*, service: str = "alphapo-worker", readers: Iterable[MetricReader] = ()) -> Iterator[Telemetry]:
     """Yield a `Telemetry` whose spans and metrics are exported while the block runs; the end takes half a second at most.
 
     Args:

@@ -1,6 +1,6 @@
 """Metrics that Prometheus scrapes (extra `prometheus`), as `alphapo worker --health-port` serves them at `/metrics`.
 
-    with scraped() as telemetry:
+    with prometheus_telemetry() as telemetry:
         async with AlphapoClient(key, secret, on_event=telemetry) as client, telemetry.watching(client):
             async with health_server(client, port=8080, metrics=metrics_page):
                 await client.work()
@@ -20,11 +20,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from alphapo_async.contrib.opentelemetry import Telemetry
 
-__all__ = ["metrics_page", "scraped"]
+__all__ = ["metrics_page", "prometheus_telemetry"]
 
 
 @contextlib.contextmanager
-def scraped() -> Iterator[Telemetry]:
+def prometheus_telemetry() -> Iterator[Telemetry]:
     """Yield a `Telemetry` whose metrics `metrics_page` shows while the block runs. It makes no spans."""
     meters = MeterProvider([PrometheusMetricReader()], shutdown_on_exit=False)
     try:

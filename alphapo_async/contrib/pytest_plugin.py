@@ -2,7 +2,7 @@
 
 pytest finds it by itself once the package is installed. Nothing of the library is loaded before the fixture is used.
 
-    @pytest.mark.alphapo(faults="reset_after")  # AlphaPo has it, and its answer is lost
+    @pytest.mark.alphapo_sandbox(faults="reset_after")  # AlphaPo has it, and its answer is lost
     async def test_a_payout(alphapo_sandbox):
         async with alphapo_sandbox.client() as client:
             await client.withdraw(...)
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["RunningSandbox", "alphapo_sandbox", "pytest_configure"]
 
 _MARKER = (
-    "alphapo(**settings): settings of the fixture alphapo_sandbox, as alphapo_async.sandbox.Sandbox takes them: "
+    "alphapo_sandbox(**settings): settings of the fixture alphapo_sandbox, as alphapo_async.sandbox.Sandbox takes them: "
     "faults='demo', dialect=Dialect(...), latency=0.1, callback_url='http://127.0.0.1:...', ..."
 )
 
@@ -138,10 +138,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def alphapo_sandbox(request: pytest.FixtureRequest) -> Iterator[RunningSandbox]:
-    """Yield a local AlphaPo, as the marker `alphapo` wants it; it ends with the test."""
-    marker = request.node.get_closest_marker("alphapo")
+    """Yield a local AlphaPo, as the marker `alphapo_sandbox` wants it; it ends with the test."""
+    marker = request.node.get_closest_marker("alphapo_sandbox")
     if marker is not None and marker.args:
-        raise pytest.UsageError(f"The marker alphapo takes its settings by name, not {marker.args[0]!r}. {_MARKER}")
+        raise pytest.UsageError(
+            f"The marker alphapo_sandbox takes its settings by name, not {marker.args[0]!r}. {_MARKER}"
+        )
     settings = {} if marker is None else dict(marker.kwargs)
     _check_names(settings)
     with RunningSandbox(**settings) as running:
@@ -154,4 +156,4 @@ def _check_names(settings: dict[str, Any]) -> None:
     try:
         inspect.signature(Sandbox).bind(**settings)
     except TypeError as error:
-        raise pytest.UsageError(f"The marker alphapo: {error}. {_MARKER}") from None
+        raise pytest.UsageError(f"The marker alphapo_sandbox: {error}. {_MARKER}") from None

@@ -70,7 +70,7 @@ def _figure_warnings(
     if currency.precision is not None and decimals > currency.precision:
         yield field, f"{text} has {decimals} decimals, and {currency.code} has {currency.precision}."
         return
-    least = {True: currency.exchange_minimum, False: currency.minimum_withdrawal, None: None}[has_conversion]
+    least = {True: currency.minimum_exchange, False: currency.minimum_withdrawal, None: None}[has_conversion]
     if least is not None and figure < least:
         of = f"of a conversion from {currency.code}" if has_conversion else f"of {currency.code}"
         yield field, f"{text} is below the minimum {of}, {normal(least)}."

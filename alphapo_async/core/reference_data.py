@@ -27,7 +27,7 @@ __all__ = [
     "nearest_codes",
     "quote_request",
     "read_currencies",
-    "read_exchange_minimums",
+    "read_minimum_exchanges",
     "read_quote",
     "refusal_of",
 ]
@@ -48,7 +48,7 @@ class Currency(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `minimum_withdrawal_amount` or `minimum_withdraw_amount`. (`minimum_amount` is the minimum of a deposit.)"""
     withdrawal_fee_percent: Decimal | None = None
     """AlphaPo's figure as it is. Its unit is not documented: samples have `0.99` and `0.010000`, percent or fraction."""
-    exchange_minimum: Decimal | None = None
+    minimum_exchange: Decimal | None = None
     """The least amount of a conversion from this currency, in this currency: the lowest of all pairs in `/currencies/rates`; a single pair
     may need more. AlphaPo changes it at any time."""
 
@@ -124,17 +124,17 @@ def quote_request(currency: object, convert_to: object, amount: object, amount_t
 _NOTHING_ASKED = "Nothing was asked."
 
 
-def read_currencies(body: bytes, exchange_minimums: dict[str, Decimal] | None = None) -> dict[str, Currency] | None:
+def read_currencies(body: bytes, minimum_exchanges: dict[str, Decimal] | None = None) -> dict[str, Currency] | None:
     """Return the currencies by code, or None where the bytes have no list of currencies.
 
     Args:
         body: AlphaPo's reply to `/currencies/list`.
-        exchange_minimums: the minimums of conversions by code.
+        minimum_exchanges: the minimums of conversions by code.
     """
     rows = _rows(body)
     if rows is None:
         return None
-    minimums = exchange_minimums or {}
+    minimums = minimum_exchanges or {}
     found = (_currency(row, code, minimums.get(code)) for row in rows if (code := text_of(row.get("currency"))))
     return {currency.code: currency for currency in found}
 
@@ -142,7 +142,7 @@ def read_currencies(body: bytes, exchange_minimums: dict[str, Decimal] | None = 
 _PRECISIONS = frozenset(range(256))
 
 
-def _currency(row: dict[str, Any], code: str, exchange_minimum: Decimal | None) -> Currency:
+def _currency(row: dict[str, Any], code: str, minimum_exchange: Decimal | None) -> Currency:
     minimums = (_figure(row.get(name)) for name in ("minimum_withdrawal_amount", "minimum_withdraw_amount"))
     precision = _figure(row.get("precision"))
     return Currency(
@@ -151,11 +151,11 @@ def _currency(row: dict[str, Any], code: str, exchange_minimum: Decimal | None) 
         precision=int(precision) if precision in _PRECISIONS and precision is not None else None,
         minimum_withdrawal=next((figure for figure in minimums if figure is not None), None),
         withdrawal_fee_percent=_figure(row.get("withdrawal_fee_percent")),
-        exchange_minimum=exchange_minimum,
+        minimum_exchange=minimum_exchange,
     )
 
 
-def read_exchange_minimums(body: bytes) -> dict[str, Decimal] | None:
+def read_minimum_exchanges(body: bytes) -> dict[str, Decimal] | None:
     """Return the lowest minimum of all conversions from each currency, or None where the bytes have no list of pairs.
 
     Args:

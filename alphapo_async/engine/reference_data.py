@@ -12,7 +12,7 @@ from alphapo_async.core.reference_data import (
     Quote,
     QuoteRequest,
     read_currencies,
-    read_exchange_minimums,
+    read_minimum_exchanges,
     read_quote,
     refusal_of,
 )
@@ -73,7 +73,7 @@ class ReferenceData:
         if not _is_ok(listed) or read_currencies(listed.body) is None:
             raise self._unavailable("the currencies", listed)
         rates = await self._ask(_RATES)
-        minimums = read_exchange_minimums(rates.body) if _is_ok(rates) else None
+        minimums = read_minimum_exchanges(rates.body) if _is_ok(rates) else None
         return read_currencies(listed.body, minimums) or {}
 
     async def quote(self, asked: QuoteRequest) -> Quote:

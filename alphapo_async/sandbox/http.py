@@ -92,8 +92,8 @@ class Sandbox:
             means one withdrawal for ever.
         extra_keys: other (key, secret) pairs of the same merchant.
         clock: seconds; None: the running loop's time.
-        slow: seconds that a `SLOW` answer takes.
-        late: seconds after which a `LATE` body is processed.
+        slow_seconds: seconds that a `SLOW` answer takes.
+        late_seconds: seconds after which a `LATE` body is processed.
         throttle_seconds: the pause that a 429 asks for.
         callback_time_scale: what AlphaPo's waits before repeating a callback are multiplied with.
         mischief: what goes wrong with callbacks; None: nothing.
@@ -120,8 +120,8 @@ class Sandbox:
         first_id: int = FIRST_ID,
         extra_keys: Iterable[tuple[str, str]] = (),
         clock: Callable[[], float] | None = None,
-        slow: float = 0.3,
-        late: float = 0.5,
+        slow_seconds: float = 0.3,
+        late_seconds: float = 0.5,
         throttle_seconds: float = 1.0,
         callback_time_scale: float = 1.0,
         mischief: Mischief | None = None,
@@ -129,8 +129,8 @@ class Sandbox:
         self.key = key
         self.secret = secret
         self.latency = latency
-        self.slow = slow
-        self.late = late
+        self.slow_seconds = slow_seconds
+        self.late_seconds = late_seconds
         self._port = port
         self._seed = seed
         self._clock = clock
@@ -328,7 +328,7 @@ class Sandbox:
         if way is Way.ANSWER or transport is None:
             return response
         if way is Way.SLOW:
-            await asyncio.sleep(self.slow)
+            await asyncio.sleep(self.slow_seconds)
             return response
         if way is Way.CLOSE:
             await response.prepare(request)
@@ -342,7 +342,7 @@ class Sandbox:
         return await _until_the_client_leaves()
 
     async def _process_late(self, late: Late) -> None:
-        await asyncio.sleep(self.late)
+        await asyncio.sleep(self.late_seconds)
         self._announce(self._desk.process_late(late, self.now()))
 
     def _announce(self, record: SandboxWithdrawal | None) -> None:

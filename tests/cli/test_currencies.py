@@ -24,7 +24,7 @@ def test_the_list_is_shown_within_80_columns(local: Local) -> None:
         "precision": 8,
         "minimum_withdrawal": "0.00100000",
         "withdrawal_fee_percent": "0.00000000",
-        "exchange_minimum": "0.00100000",
+        "minimum_exchange": "0.00100000",
     }
 
 

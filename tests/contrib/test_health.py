@@ -68,6 +68,8 @@ async def test_a_journal_that_hangs_makes_a_process_not_ready() -> None:
         ready = health_routes(alphapo, within=0.01)[1].handler
         answer: Any = await ready(None)  # type: ignore[arg-type]
         assert (answer.status, answer.text) == (503, "the journal does not answer")
+        async with health_server(alphapo, port=0, within=0.01) as port:
+            assert await answers(port) == [(200, "ok"), (503, "the journal does not answer")]
 
 
 async def test_a_task_that_fails_again_and_again_makes_a_process_not_alive() -> None:

@@ -17,7 +17,7 @@ pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs the 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from alphapo_async.contrib.otlp import exporting
+from alphapo_async.contrib.otlp import otlp_telemetry
 
 
 class Collector(ThreadingHTTPServer):
@@ -62,7 +62,7 @@ def collector() -> Iterator[Collector]:
 
 def pay_one() -> None:
     """Pay one withdrawal while spans and metrics are exported."""
-    with exporting() as telemetry:
+    with otlp_telemetry() as telemetry:
 
         async def story() -> None:
             async with client(Wire(), account="shop", on_event=telemetry) as alphapo:

@@ -52,7 +52,7 @@ def test_a_marker_says_what_goes_wrong(pytester: pytest.Pytester) -> None:
     text = """
     from alphapo_async.sandbox import Dialect
 
-    @pytest.mark.alphapo(dialect=Dialect(success_status=200), faults="demo", seed=3)
+    @pytest.mark.alphapo_sandbox(dialect=Dialect(success_status=200), faults="demo", seed=3)
     async def test_faults(alphapo_sandbox):
         assert alphapo_sandbox.sandbox.dialect.success_status == 200
         async with alphapo_sandbox.client() as client:
@@ -96,7 +96,7 @@ def test_a_synchronous_test_of_a_backend(pytester: pytest.Pytester) -> None:
     }  # Starlette's test client warns, whoever asks for errors
 
 
-@pytest.mark.parametrize("marker", ["", "@pytest.mark.alphapo(seed=7)"])
+@pytest.mark.parametrize("marker", ["", "@pytest.mark.alphapo_sandbox(seed=7)"])
 def test_a_plain_test_may_use_it_too(pytester: pytest.Pytester, marker: str) -> None:
     """With an event loop of its own for as long as it needs one."""
     text = f"""
@@ -160,14 +160,14 @@ def test_its_environment_is_what_a_client_reads(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ('"demo"', "The marker alphapo takes its settings by name, not 'demo'. alphapo(?*settings):"),
-        ('fault="reset_after"', "The marker alphapo: got an unexpected keyword argument 'fault'. *faults="),
+        ('"demo"', "The marker alphapo_sandbox takes its settings by name, not 'demo'. alphapo_sandbox(?*settings):"),
+        ('fault="reset_after"', "The marker alphapo_sandbox: got an unexpected keyword argument 'fault'. *faults="),
     ],
 )
 def test_a_setting_that_cannot_be_meant_is_wrong_usage(pytester: pytest.Pytester, settings: str, told: str) -> None:
     """Without its name, or by one that does not exist: it says how the marker is used, and the test does not run without its fault."""
     text = f"""
-    @pytest.mark.alphapo({settings})
+    @pytest.mark.alphapo_sandbox({settings})
     def test_payment(alphapo_sandbox):
         raise AssertionError
     """
@@ -180,7 +180,7 @@ def test_a_setting_that_cannot_be_meant_is_wrong_usage(pytester: pytest.Pytester
 
 def test_the_docstrings_faults_are_known() -> None:
     """And what they strike is what the comment beside them says."""
-    (name,) = re.findall(r'alphapo\(faults="(\w+)"\)', str(pytest_plugin.__doc__))
+    (name,) = re.findall(r'alphapo_sandbox\(faults="(\w+)"\)', str(pytest_plugin.__doc__))
     assert named_faults(name).next(Call("withdrawal", "payout-17", 1, 0.0)) is Fault.RESET_AFTER
 
 

@@ -15,12 +15,12 @@ BITCOIN = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"
 TRON = "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t"
 LISTED = {
     "BTC": Currency(
-        code="BTC", type="crypto", precision=8, minimum_withdrawal=Decimal("0.0002"), exchange_minimum=Decimal("0.01")
+        code="BTC", type="crypto", precision=8, minimum_withdrawal=Decimal("0.0002"), minimum_exchange=Decimal("0.01")
     ),
     "USDTE": Currency(code="USDTE", type="crypto", precision=6),
     "USDTT": Currency(code="USDTT", type="crypto", precision=6),
     "USDTB": Currency(code="USDTB", type="crypto", precision=6),
-    "EUR": Currency(code="EUR", type="fiat", precision=2, minimum_withdrawal=Decimal(1), exchange_minimum=Decimal(10)),
+    "EUR": Currency(code="EUR", type="fiat", precision=2, minimum_withdrawal=Decimal(1), minimum_exchange=Decimal(10)),
     "ADA": Currency(code="ADA"),
 }
 

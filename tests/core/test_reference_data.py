@@ -19,7 +19,7 @@ from alphapo_async.core.reference_data import (
     nearest_codes,
     quote_request,
     read_currencies,
-    read_exchange_minimums,
+    read_minimum_exchanges,
     read_quote,
     refusal_of,
 )
@@ -67,7 +67,7 @@ def test_a_currency_has_what_alphapo_gives_and_none_for_the_rest() -> None:
             withdrawal_fee_percent=Decimal("0.010000"),
         ),
         "ETH": Currency(code="ETH", precision=8, minimum_withdrawal=Decimal("0.01")),
-        "EUR": Currency(code="EUR", type="fiat", exchange_minimum=Decimal(10)),
+        "EUR": Currency(code="EUR", type="fiat", minimum_exchange=Decimal(10)),
     }
 
 
@@ -84,7 +84,7 @@ def test_a_figure_in_another_form_is_not_given(strange: Any) -> None:
 def test_what_has_no_list_is_none(body: bytes) -> None:
     """It is no empty list."""
     assert read_currencies(body) is None
-    assert read_exchange_minimums(body) is None
+    assert read_minimum_exchanges(body) is None
 
 
 def test_the_minimum_of_conversions_is_the_lowest_of_all_pairs() -> None:
@@ -97,7 +97,7 @@ def test_the_minimum_of_conversions_is_the_lowest_of_all_pairs() -> None:
         {"currency_from": {"min_amount": "1"}},
         {"currency_from": "BTC"},
     ]
-    assert read_exchange_minimums(encoded({"data": pairs})) == {"EUR": Decimal(10)}
+    assert read_minimum_exchanges(encoded({"data": pairs})) == {"EUR": Decimal(10)}
 
 
 @pytest.mark.parametrize("is_wrapped", [True, False])
@@ -146,7 +146,7 @@ def test_a_quote_without_a_fee_has_none() -> None:
 def test_any_reply_is_read_without_an_error(value: Any) -> None:
     """For any reply of AlphaPo's edge."""
     body = encoded(value)
-    for read in (read_currencies, read_exchange_minimums, refusal_of, lambda body: read_quote(body, ASKED)):
+    for read in (read_currencies, read_minimum_exchanges, refusal_of, lambda body: read_quote(body, ASKED)):
         read(body)
 
 

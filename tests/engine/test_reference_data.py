@@ -51,7 +51,7 @@ async def test_each_question_has_its_answer() -> None:
             precision=8,
             minimum_withdrawal=Decimal("0.0002"),
             withdrawal_fee_percent=Decimal(0),
-            exchange_minimum=Decimal("0.0002"),
+            minimum_exchange=Decimal("0.0002"),
         )
         quote = Quote(
             currency="EUR",
@@ -69,7 +69,7 @@ async def test_without_rates_the_minimum_of_conversions_is_not_given() -> None:
     """The list counts by itself; without the list there is no answer."""
     async with Sandbox(faults=always(Fault.HTML_503_BEFORE, "rates")) as sandbox, client_of(sandbox) as client:
         btc = (await client.currencies())["BTC"]
-        assert (btc.precision, btc.exchange_minimum) == (8, None)
+        assert (btc.precision, btc.minimum_exchange) == (8, None)
         sandbox.faults = always(Fault.GARBAGE, "currencies")
         with pytest.raises(AlphapoUnavailable, match="did not answer the currencies"):
             await client.currencies()

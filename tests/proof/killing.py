@@ -76,7 +76,13 @@ def kill_and_resume(
     faults = UntilCalm(named_faults("heavy", seed))
     dialect = Dialect(visibility="never") if is_blind else Dialect()
     with running_sandbox(
-        faults=faults, seed=seed, latency=0.005, slow=0.1, late=0.3, throttle_seconds=0.2, dialect=dialect
+        faults=faults,
+        seed=seed,
+        latency=0.005,
+        slow_seconds=0.1,
+        late_seconds=0.3,
+        throttle_seconds=0.2,
+        dialect=dialect,
     ) as sandbox:
         with _forker() as (order, hear):
             for turn in range(kills):

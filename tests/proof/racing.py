@@ -67,7 +67,12 @@ def race(processes: int, count: int, paused: int, folder: Path, *, seed: int = 1
     for file in results:
         file.touch()
     with running_sandbox(
-        faults=named_faults("heavy", seed), seed=seed, latency=0.03, slow=0.2, late=0.3, throttle_seconds=0.2
+        faults=named_faults("heavy", seed),
+        seed=seed,
+        latency=0.03,
+        slow_seconds=0.2,
+        late_seconds=0.3,
+        throttle_seconds=0.2,
     ) as sandbox:
         with _racers(sandbox.url, journal, count, results) as racers:
             for racer in racers:

@@ -137,7 +137,7 @@ async def test_a_reset_is_a_reset() -> None:
 @pytest.mark.parametrize("fault", SILENT)
 async def test_stalls_last_until_the_client_leaves(fault: Fault) -> None:
     """Nothing is answered; afterwards the sandbox goes on."""
-    async with merchant(Sandbox(faults=first(fault), late=0.1), timeout=0.05) as client:
+    async with merchant(Sandbox(faults=first(fault), late_seconds=0.1), timeout=0.05) as client:
         for ask in (client.post, client.look_up):
             with pytest.raises(TimeoutError):
                 await ask()
@@ -148,7 +148,7 @@ async def test_stalls_last_until_the_client_leaves(fault: Fault) -> None:
 async def test_a_late_body_is_accepted_after_a_later_refusal() -> None:
     """The client has left, its next attempt was refused, and then it is paid all the same."""
     faults = Script({"*": {"withdrawal": [Fault.LATE, Fault.INSUFFICIENT]}})
-    async with merchant(Sandbox(faults=faults, late=0.1), timeout=0.05) as client:
+    async with merchant(Sandbox(faults=faults, late_seconds=0.1), timeout=0.05) as client:
         with pytest.raises(TimeoutError):
             await client.post()
         assert (await client.post())[0] == 422
@@ -160,7 +160,7 @@ async def test_a_late_body_is_accepted_after_a_later_refusal() -> None:
 
 async def test_leaving_with_a_late_body_outstanding() -> None:
     """The sandbox stops without waiting for it."""
-    async with merchant(Sandbox(faults=first(Fault.LATE), late=60.0), timeout=0.05) as client:
+    async with merchant(Sandbox(faults=first(Fault.LATE), late_seconds=60.0), timeout=0.05) as client:
         with pytest.raises(TimeoutError):
             await client.post()
 
@@ -189,7 +189,7 @@ async def test_wrong_answers(fault: Fault, status: int) -> None:
 
 async def test_the_right_answer_late() -> None:
     """Latency comes before every answer, slowness on top."""
-    async with merchant(Sandbox(faults=first(Fault.SLOW), latency=0.02, slow=0.1)) as client:
+    async with merchant(Sandbox(faults=first(Fault.SLOW), latency=0.02, slow_seconds=0.1)) as client:
         begun = time.monotonic()
         assert (await client.post())[0] == 201
         assert time.monotonic() - begun >= 0.11
@@ -339,7 +339,7 @@ async def test_status_changes_are_told() -> None:
     async with listening(receiver) as url:
         sandbox = Sandbox(
             faults=Script({"a": {"withdrawal": [Fault.LATE]}}),
-            late=0.01,
+            late_seconds=0.01,
             settle_after=0.02,
             callback_url=url,
             callback_time_scale=0.0001,

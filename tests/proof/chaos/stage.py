@@ -338,8 +338,8 @@ async def play(scenario: Scenario, plan: Plan, folder: Path) -> Result:
         latency=0.005,
         faults=UntilCalm(named_faults("demo", plan.seed)),
         seed=plan.seed,
-        slow=0.2,
-        late=0.3,
+        slow_seconds=0.2,
+        late_seconds=0.3,
         throttle_seconds=0.2,
     )
     async with sandbox, AsyncExitStack() as stack:

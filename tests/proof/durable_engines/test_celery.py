@@ -54,7 +54,7 @@ def test_a_task_that_is_delivered_twice_pays_once(pay: Any, alphapo_sandbox: Run
     assert sorted(paid[:5]) == sorted(str(each.id) for each in alphapo_sandbox.ledger.all_accepted())
 
 
-@pytest.mark.alphapo(faults=Script({"*": {"withdrawal": [Fault.RESET_AFTER]}}))
+@pytest.mark.alphapo_sandbox(faults=Script({"*": {"withdrawal": [Fault.RESET_AFTER]}}))
 def test_a_lost_answer_is_looked_up(pay: Any, alphapo_sandbox: RunningSandbox) -> None:
     """One acceptance, one body."""
     paid = pay.delay("17", _payment()).get(timeout=30)

@@ -78,7 +78,7 @@ def test_each_name_is_paid_once_from_many_threads(ask: Ask, alphapo_sandbox: Run
     assert sorted(told["id"] for _, told in answers[:6]) == accepted
 
 
-@pytest.mark.alphapo(faults=Script({"*": {"withdrawal": [Fault.RESET_AFTER]}}))
+@pytest.mark.alphapo_sandbox(faults=Script({"*": {"withdrawal": [Fault.RESET_AFTER]}}))
 def test_a_lost_answer_is_looked_up(ask: Ask, alphapo_sandbox: RunningSandbox) -> None:
     """Within the request; the next one hears the same."""
     for _ in range(2):

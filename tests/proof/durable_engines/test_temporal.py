@@ -32,7 +32,7 @@ def pay(
     return activity
 
 
-@pytest.mark.alphapo(faults=Script({"*": {"withdrawal": [Fault.RESET_AFTER]}}))
+@pytest.mark.alphapo_sandbox(faults=Script({"*": {"withdrawal": [Fault.RESET_AFTER]}}))
 async def test_another_run_of_the_workflow_pays_nothing_more(alphapo_sandbox: RunningSandbox, pay: Any) -> None:
     """Another run id, activity id and attempt, the same refund: one acceptance, one body, also where its reply was lost."""
     environment = ActivityEnvironment()
@@ -54,7 +54,7 @@ async def test_an_answer_is_not_tried_again(alphapo_sandbox: RunningSandbox, pay
     assert not alphapo_sandbox.ledger.all_accepted()
 
 
-@pytest.mark.alphapo(faults="unknown")
+@pytest.mark.alphapo_sandbox(faults="unknown")
 async def test_an_unknown_outcome_is_tried_again(alphapo_sandbox: RunningSandbox, pay: Any) -> None:
     """Temporal is given how long to wait."""
     with pytest.raises(ApplicationError, match="Keep it pending") as answer:
