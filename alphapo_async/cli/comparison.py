@@ -135,8 +135,8 @@ class Comparison:
 
     def _miss(self, row: Row, source: str, *, in_sums: bool = True) -> None:
         figure, currency = row.revision.asked
-        self.counts["missing there"] += 1
-        self._find("missing there", row.foreign_id, source, journal=f"{plain(figure)} {currency}".rstrip())
+        self.counts["missing_there"] += 1
+        self._find("missing_there", row.foreign_id, source, journal=f"{plain(figure)} {currency}".rstrip())
         if in_sums:
             self.sums.add(Money(currency=currency, amount=figure), None)
 
@@ -153,7 +153,7 @@ class Comparison:
         for number, foreign_id, cells, is_known in self._scratch.each(lines):
             if not is_known:
                 line = msgspec.msgpack.decode(cells, type=ExportLine)
-                kind: Kind = "twice" if foreign_id and foreign_id == met else "missing here"
+                kind: Kind = "twice" if foreign_id and foreign_id == met else "missing_here"
                 self.counts[kind] += 1
                 self._find(kind, foreign_id, "export", alphapo=str(line), line=number)
                 self.sums.add(
@@ -190,8 +190,8 @@ class Comparison:
         except AlphapoUnavailable as error:
             if error.code is not None:
                 raise
-            self.counts["not looked up"] += 1
-            self._find("not looked up", found.foreign_id, "look-up", alphapo=str(error))
+            self.counts["not_looked_up"] += 1
+            self._find("not_looked_up", found.foreign_id, "look-up", alphapo=str(error))
             return
         if shown is None:
             self._miss(before, "look-up", in_sums=not has_export)
@@ -207,7 +207,7 @@ class Comparison:
     @property
     def code(self) -> Exit:
         """The exit code."""
-        if self.counts["not looked up"]:
+        if self.counts["not_looked_up"]:
             return Exit.UNKNOWN
         return Exit.REFUSED if self.counts.total() else Exit.ALL_ACCEPTED
 

@@ -55,7 +55,7 @@ def redact(
     name: str | None,
     account: str | None,
 ) -> None:
-    """Remove bodies, addresses, references and replies of withdrawals that are over.
+    """Remove bodies, addresses, references and replies of finished withdrawals.
 
     Outcome, figure, AlphaPo's id and the history's own words stay.
     """
@@ -78,7 +78,7 @@ def redact(
 @_YES
 @journal_options
 def prune(*, age: float, yes: bool, name: str | None, account: str | None) -> None:
-    """Reduce withdrawals that are over to account, id, digest, figure, outcome and AlphaPo's id.
+    """Reduce finished withdrawals to account, id, digest, figure, outcome and AlphaPo's id.
 
     The id stays known, so that nothing is paid again under it, and the totals stay exact. One line replaces the history.
     """

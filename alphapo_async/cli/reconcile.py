@@ -49,11 +49,11 @@ summary goes to standard error. With --json each finding is a JSON object, and t
 
 \b
 Findings:
-  missing here   AlphaPo has a withdrawal that the journal does not have
+  missing_here   AlphaPo has a withdrawal that the journal does not have
   twice          the export has a foreign_id once more
-  missing there  the journal has it as accepted, AlphaPo does not show it
+  missing_there  the journal has it as accepted, AlphaPo does not show it
   different      one line for each field
-  not looked up  AlphaPo gave no answer: run again
+  not_looked_up  AlphaPo gave no answer: run again
 
 \b
 Exit codes:
@@ -196,7 +196,7 @@ class _Output:
 
 def _summary(comparison: Comparison, owner: str, export: AlphapoExport | None) -> dict[str, Any]:
     """Return counts and sums; `missing_here` is None where it was not checked."""
-    counts: dict[str, int | None] = {kind.replace(" ", "_"): comparison.counts[kind] for kind in KINDS}
+    counts: dict[str, int | None] = {kind: comparison.counts[kind] for kind in KINDS}
     if export is None:
         counts |= {"missing_here": None, "twice": None}
     return {
@@ -220,7 +220,7 @@ def _show(summary: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         _write_json({"summary": summary})
     else:
-        rows = [("matched", summary["matched"]), *((kind, summary[kind.replace(" ", "_")]) for kind in KINDS)]
+        rows = [("matched", summary["matched"]), *((kind.replace("_", " "), summary[kind]) for kind in KINDS)]
         counts = [(name, _count(number)) for name, number in rows]
         show_table(console, "Withdrawals", ["", "count"], counts, right=True)
         sums = [(currency, *figures.values()) for currency, figures in summary["sums"].items()]

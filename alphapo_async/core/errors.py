@@ -68,7 +68,7 @@ NotSentReason: TypeAlias = Literal[
     "internal error",
 ]
 """Why a withdrawal was not sent. `throttled`: AlphaPo asked to wait. `outage`: AlphaPo gives no readable answers. `queue`: the deadline
-passed while it was queued. `closed`: the client was closed. `expired`: `expires_at` passed. `not found`: AlphaPo does not know the
+passed while it was queued. `closed`: the client was closed. `expired`: its `expires_in` passed. `not found`: AlphaPo does not know the
 foreign_id."""
 
 UnknownReason: TypeAlias = (

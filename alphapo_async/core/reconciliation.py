@@ -31,8 +31,8 @@ __all__ = [
     "shown_money",
 ]
 
-Kind: TypeAlias = Literal["missing here", "twice", "missing there", "different", "not looked up"]
-KINDS: Final[tuple[Kind, ...]] = ("missing here", "twice", "missing there", "different", "not looked up")
+Kind: TypeAlias = Literal["missing_here", "twice", "missing_there", "different", "not_looked_up"]
+KINDS: Final[tuple[Kind, ...]] = ("missing_here", "twice", "missing_there", "different", "not_looked_up")
 """In the order in which findings are listed: first what AlphaPo has paid and the journal does not know."""
 
 _NAMES: Final[Mapping[str, tuple[str, ...]]] = {

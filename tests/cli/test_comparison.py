@@ -53,12 +53,12 @@ def test_findings_come_in_order_and_sums_are_of_both_sides(tmp_path: Path) -> No
     )
     with contextlib.closing(compared(tmp_path, text, journal)) as comparison:
         assert found(comparison) == [
-            ("missing here", "", None),
-            ("missing here", "", None),
-            ("missing here", "stolen", None),
+            ("missing_here", "", None),
+            ("missing_here", "", None),
+            ("missing_here", "stolen", None),
             ("twice", "payout-2", None),
             ("twice", "stolen", None),
-            ("missing there", "payout-1", None),
+            ("missing_there", "payout-1", None),
             ("different", "payout-0", "amount"),
         ]
         assert (comparison.rows, comparison.lines, comparison.matched, comparison.code) == (4, 8, 2, Exit.REFUSED)
@@ -74,7 +74,7 @@ def test_a_period_bounds_what_is_missed_and_not_what_is_compared(tmp_path: Path)
     journal = [replace(row, created_at=number * DAY) for number, row in enumerate(rows(3))]
     text = "payout-0,0.00000001,BTC,confirmed,\n"
     with contextlib.closing(compared(tmp_path, text, journal, DAY, 2 * DAY)) as comparison:
-        assert found(comparison) == [("missing there", "payout-1", None)]
+        assert found(comparison) == [("missing_there", "payout-1", None)]
         assert (comparison.rows, comparison.matched) == (2, 1)
 
 
@@ -135,7 +135,7 @@ async def test_look_ups_of_what_was_paid_match() -> None:
 async def test_a_withdrawal_that_is_not_shown_is_missing_there() -> None:
     """That proves nothing, and is worth a look."""
     with contextlib.closing(await looked_up("a", dialect=Dialect(visibility="never"))) as comparison:
-        assert found(comparison) == [("missing there", "a", None)]
+        assert found(comparison) == [("missing_there", "a", None)]
         assert sums(comparison) == [("BTC", Decimal("0.5"), 0, Decimal("-0.5"))]
 
 
@@ -147,7 +147,7 @@ async def test_another_id_is_a_difference() -> None:
 
 async def test_beside_an_export_look_ups_add_findings_and_no_sums() -> None:
     """Each row is counted once."""
-    for visibility, kinds in (("at once", []), ("never", ["missing there"])):
+    for visibility, kinds in (("at once", []), ("never", ["missing_there"])):
         dialect = Dialect(visibility=visibility)  # type: ignore[arg-type]
         with contextlib.closing(await looked_up("a", has_export=True, dialect=dialect)) as comparison:
             assert [kind for kind, _, _ in found(comparison)] == kinds
@@ -158,7 +158,7 @@ async def test_a_look_up_without_an_answer_is_repeated_and_then_named() -> None:
     """Exit code 3: run again."""
     plan = Script({"a": {"look-up": [Fault.HTML_502_BEFORE] * 9}, "b": {"look-up": [Fault.HTML_502_BEFORE] * 2}})
     with contextlib.closing(await looked_up("a", "b", faults=plan)) as comparison:
-        assert found(comparison) == [("not looked up", "a", None)]
+        assert found(comparison) == [("not_looked_up", "a", None)]
         assert (comparison.matched, comparison.code) == (1, Exit.UNKNOWN)
 
 

@@ -74,14 +74,14 @@ def test_differences_are_lines_and_theft_comes_first(books: Books) -> None:
     told = books.against()
     lines = list(csv.DictReader(io.StringIO(told.stdout)))
     assert [(line["finding"], line["field"]) for line in lines] == [
-        ("missing here", ""),
+        ("missing_here", ""),
         ("different", "amount"),
         ("different", "address"),
     ]
     assert (told.exit_code, lines[0]["foreign_id"]) == (1, "stolen")
     assert "Look into what is missing here first" in told.stderr
     *findings, summary = map(json.loads, books.against("--json").stdout.splitlines())
-    assert [one["finding"] for one in findings] == ["missing here", "different", "different"]
+    assert [one["finding"] for one in findings] == ["missing_here", "different", "different"]
     assert (summary["summary"]["missing_here"], summary["summary"]["exit_code"]) == (1, 1)
     assert summary["summary"]["sums"]["BTC"]["difference"] == "3.00000001"
 

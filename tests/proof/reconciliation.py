@@ -29,7 +29,7 @@ from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.sqlite.rows import SqliteRows
 
 HEADER: Final = ("Foreign ID", "Amount", "Currency", "Status", "TxID", "ID", "Address", "Type")
-KINDS: Final = ("missing here", "twice", "missing there", "amount", "currency", "status", "txid", "id", "address")
+KINDS: Final = ("missing_here", "twice", "missing_there", "amount", "currency", "status", "txid", "id", "address")
 _DAY: Final = 86_400.0
 _MEASURED: Final = (
     "import re, sys\nfrom pathlib import Path\nfrom alphapo_async.__main__ import main\ntry:\n    main()\nfinally:\n"
@@ -92,9 +92,9 @@ def changed(kind: str, cells: list[str]) -> list[list[str]]:
     foreign_id, amount, currency, status, txid, number, address, sort = cells
     last = f"{amount[:-1]}{(int(amount[-1]) + 1) % 10}"
     others = {
-        "missing here": [cells, [f"stolen-{number}", "3.5", currency, status, "f00d", f"9{number}", "thief", sort]],
+        "missing_here": [cells, [f"stolen-{number}", "3.5", currency, status, "f00d", f"9{number}", "thief", sort]],
         "twice": [cells, cells],
-        "missing there": [],
+        "missing_there": [],
         "amount": [[foreign_id, last, currency, status, txid, number, address, sort]],
         "currency": [[foreign_id, amount, "DOGE", status, txid, number, address, sort]],
         "status": [[foreign_id, amount, currency, "Cancelled", txid, number, address, sort]],
