@@ -138,7 +138,7 @@ async def _kill(
     processes[number].send_signal(signal.SIGKILL)
     processes[number].wait()
     processes[number] = _started(far_end.url, journal, at_once)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(1.0)
     return _Kill(at, (await asyncio.to_thread(far_end.counts))["cut"] - before)
 
 

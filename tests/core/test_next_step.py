@@ -117,11 +117,13 @@ def test_a_row_without_doubt_that_was_let_go_is_due_again_soon() -> None:
 
 
 def test_a_row_in_doubt_is_visited_ever_more_rarely() -> None:
-    """From every ten seconds to once an hour."""
+    """From every ten seconds to once an hour, counted from when it came to be in doubt: it may have waited for long before that."""
     free = replace(DOUBTED, holder=None)
     visits = [due_at(replace(free, checked_at=at)) for at in (0.0, 10.0, 600.0, 86_400.0)]
     assert visits == [10.0, 20.0, 1_200.0, 86_400.0 + HOUR]
-    assert due_at(replace(free, created_at=100.0, checked_at=120.0)) == 140.0
+    assert due_at(replace(free, doubt_since=100.0, checked_at=120.0)) == 140.0
+    assert due_at(replace(free, created_at=-3_600.0, checked_at=20.0)) == 40.0
+    assert due_at(row(100.0, holder=None, look_ups_only=True, checked_at=120.0)) == 140.0
 
 
 def test_what_is_accepted_is_refreshed_until_it_is_final() -> None:
