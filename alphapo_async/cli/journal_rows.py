@@ -146,7 +146,7 @@ def history_rows(history: list[Entry]) -> list[tuple[str, ...]]:
         (
             moment(line.at).removesuffix(_ZONE),
             clean(f"{line.kind}: {_what(line)}{_how_often(line)}"),
-            "" if line.status is None else str(line.status),
+            "" if line.http_status is None else str(line.http_status),
             clean((line.worker or "")[:8]),
             line.release,
         )

@@ -92,7 +92,7 @@ def line_fields(line: Entry) -> dict[str, Any]:
         "at": iso_moment(line.at),
         "kind": line.kind,
         "what": line.what,
-        "http_status": line.status,
+        "http_status": line.http_status,
         "worker": line.worker,
         "release": line.release,
         "count": line.count,

@@ -348,12 +348,12 @@ def _http(event: Event, proof: str) -> dict[str, Any]:
         "server.port": url.port or _PORTS.get(url.scheme, 0),
         "url.full": event.base_url + path,
     }
-    if event.status is not None:
-        attributes["http.response.status_code"] = event.status
-    if event.status is None:
+    if event.http_status is not None:
+        attributes["http.response.status_code"] = event.http_status
+    if event.http_status is None:
         attributes["error.type"] = proof
-    elif event.status >= _ERRORS_FROM and proof not in _ANSWERS:
-        attributes["error.type"] = str(event.status)
+    elif event.http_status >= _ERRORS_FROM and proof not in _ANSWERS:
+        attributes["error.type"] = str(event.http_status)
     return attributes
 
 

@@ -156,7 +156,7 @@ class AlphapoUnavailable(AlphapoError):
     The questions are `look_up`, `ping`, `balances`, `currencies` and `quote`.
     """
 
-    status: int | None
+    http_status: int | None
     """The HTTP status of the reply, None if there was none."""
     code: AuthenticationCode | None
     """AlphaPo's error code where it gave one, such as `bad_header_signature`."""
@@ -164,10 +164,10 @@ class AlphapoUnavailable(AlphapoError):
     """Seconds AlphaPo asked to wait, None if it did not."""
 
     def __init__(
-        self, message: str, *, status: int | None = None, code: str | None = None, retry_after: float | None = None
+        self, message: str, *, http_status: int | None = None, code: str | None = None, retry_after: float | None = None
     ) -> None:
         super().__init__(message)
-        self.status = status
+        self.http_status = http_status
         self.code = code
         self.retry_after = retry_after
 

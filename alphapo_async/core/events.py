@@ -109,7 +109,7 @@ class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """When an attempt or a look-up began, in seconds since the epoch."""
     until: float | None = None
     """When its reply was there, or the attempt ended without one, in seconds since the epoch."""
-    status: int | None = None
+    http_status: int | None = None
     """HTTP status of the reply to an attempt or a look-up, None if none came."""
     base_url: str = ""
     """Where AlphaPo is asked."""

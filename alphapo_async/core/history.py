@@ -75,7 +75,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     `redacted` or `pruned`."""
     what: str
     worker: str | None = None
-    status: int | None = None
+    http_status: int | None = None
     """HTTP status of the reply, None if none came."""
     reply: bytes = b""
     """The first KiB of the reply; the first 64 KiB of a callback."""
@@ -88,7 +88,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """The last time, where it came more than once."""
 
     def __repr__(self) -> str:
-        return f"Entry({self.at}, {self.kind!r}, {self.what!r}, status={self.status}, reply=<{len(self.reply)} bytes>)"
+        return f"Entry({self.at}, {self.kind!r}, {self.what!r}, http_status={self.http_status}, reply=<{len(self.reply)} bytes>)"
 
 
 Change: TypeAlias = Callable[[Row | None], tuple[Row, Sequence[Entry]]]
@@ -198,9 +198,9 @@ def _counted(counted: Iterable[CountedLine], kind: str, mark: str) -> CountedLin
 
 def _mark(line: Entry) -> str:
     """Return what an equal line has in common with this one: not when, nor which worker and release wrote it."""
-    if line.status is None and not line.reply and len(line.what) <= _LONGEST_MARK:
+    if line.http_status is None and not line.reply and len(line.what) <= _LONGEST_MARK:
         return line.what
-    return blake2b(repr((line.what, line.status)).encode() + line.reply, digest_size=8).hexdigest()
+    return blake2b(repr((line.what, line.http_status)).encode() + line.reply, digest_size=8).hexdigest()
 
 
 def is_stored(line: Entry, found: Entry | None) -> bool:

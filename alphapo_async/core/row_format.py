@@ -56,7 +56,7 @@ class Record(NamedTuple):
     source: str | None
     """The witness of what AlphaPo has."""
     alphapo_id: str | None
-    status: str | None
+    alphapo_status: str | None
     revision: int
     epoch: int
     """The journal's epoch when the payment was last requested."""

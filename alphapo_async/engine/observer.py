@@ -159,7 +159,7 @@ class Observer:
             reason=reason_of(judged),
             began=evidence.began,
             until=evidence.until,
-            status=evidence.seen.status,
+            http_status=evidence.seen.status,
         )
 
     def _settles(self, before: Row, after: Row, *, is_written: bool) -> bool:

@@ -210,7 +210,7 @@ def unavailable(what: str, answer: Answer | None) -> AlphapoUnavailable:
     )
     return AlphapoUnavailable(
         f"AlphaPo did not answer {what}: {answer.reason}{refused}.",
-        status=answer.status,
+        http_status=answer.status,
         code=answer.code,
         retry_after=answer.retry_after,
     )

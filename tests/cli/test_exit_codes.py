@@ -68,8 +68,8 @@ ERRORS = [
     (JournalError("no", recorded=None, foreign_id="f"), 3),
     (JournalError("no", recorded=None), 2),
     (AuthenticationError("no", code="bad_header_key"), 4),
-    (AlphapoUnavailable("no", status=502), 3),
-    (AlphapoUnavailable("no", status=403, code="bad_header_key"), 4),
+    (AlphapoUnavailable("no", http_status=502), 3),
+    (AlphapoUnavailable("no", http_status=403, code="bad_header_key"), 4),
     (AlphapoError("no"), 3),
     (RuntimeError("no"), 3),
 ]

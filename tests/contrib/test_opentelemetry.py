@@ -139,9 +139,9 @@ def test_what_is_sent_again_is_counted() -> None:
 
     asyncio.run(flight(0, 0, 1))
     asyncio.run(flight(2))
-    backend.telemetry(event("attempt", foreign_id="a", proof="accepted", status=201, attempts=3))
+    backend.telemetry(event("attempt", foreign_id="a", proof="accepted", http_status=201, attempts=3))
     for number in (1, 0):
-        backend.telemetry(event("attempt", foreign_id="b", proof="accepted", status=201, attempts=number))
+        backend.telemetry(event("attempt", foreign_id="b", proof="accepted", http_status=201, attempts=number))
     sent = [span for span in backend.spans if span.kind is SpanKind.CLIENT]
     assert [(span.attributes or {}).get("http.request.resend_count") for span in sent] == [None, 1, 2, 1, 2, None, None]
 
@@ -241,7 +241,7 @@ def test_what_happens_without_a_flight_is_counted_too() -> None:
         event("key refused", code="bad_header_key"),
         event("key accepted"),
         event("journal failed", reason="The disk is full."),
-        event("look-up", foreign_id="a", proof="found", status=200),
+        event("look-up", foreign_id="a", proof="found", http_status=200),
         msgspec.structs.replace(event("attempt"), name="a name of a later release"),
     ):
         backend.telemetry(one)

@@ -49,7 +49,7 @@ ALL: list[AlphapoError] = [
     *ABOUT_ONE,
     InvalidRequest({"amount": "is negative.", "tag": "is missing."}),
     ConfigurationError("No key."),
-    AlphapoUnavailable("No answer.", status=503, code="maintenance", retry_after=9.0),
+    AlphapoUnavailable("No answer.", http_status=503, code="maintenance", retry_after=9.0),
     CallbackError("Forged.", reason="signature"),
     CallbackBusy("Later."),
 ]
@@ -180,7 +180,7 @@ def test_what_carries_no_signature_of_ours_is_forged(reason: str, is_forged: boo
         (ABOUT_ONE[5], "code", "bad_header_key"),
         (ABOUT_ONE[6], "recorded", None),
         (ALL[7], "problems", {"amount": "is negative.", "tag": "is missing."}),
-        (ALL[9], "status", 503),
+        (ALL[9], "http_status", 503),
         (ALL[9], "code", "maintenance"),
         (ALL[9], "retry_after", 9.0),
         (ALL[-2], "reason", "signature"),

@@ -36,7 +36,7 @@ def test_an_event_has_no_place_for_secrets() -> None:
         "look_ups",
         "began",
         "until",
-        "status",
+        "http_status",
         "base_url",
         "key",
     )

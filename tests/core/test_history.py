@@ -106,8 +106,8 @@ def test_a_reply_is_kept_in_part() -> None:
     assert excerpt_of(NoReply("lost", may_have_left=True)) == ReplyExcerpt()
     entry = entry_of(Attempt("w", InDoubt("HTTP 502"), 1.0, 2.0, seen), 9.0, "1.0")
     assert entry is not None
-    assert (entry.status, len(entry.reply)) == (502, EXCERPT)
-    assert repr(entry) == "Entry(9.0, 'attempt', 'in_doubt: HTTP 502', status=502, reply=<1024 bytes>)"
+    assert (entry.http_status, len(entry.reply)) == (502, EXCERPT)
+    assert repr(entry) == "Entry(9.0, 'attempt', 'in_doubt: HTTP 502', http_status=502, reply=<1024 bytes>)"
 
 
 def test_a_line_that_names_no_release_has_none() -> None:
@@ -177,7 +177,7 @@ def counts(*lines: Entry) -> list[tuple[str, int, int]]:
 
 def test_equal_answers_in_a_row_are_one_line_with_a_count() -> None:
     """Whoever asked; another answer, and an attempt between them, begin a new line."""
-    other = replace(LOOK_UP, what="no_answer: HTTP 502", status=502)
+    other = replace(LOOK_UP, what="no_answer: HTTP 502", http_status=502)
     assert counts(LOOK_UP, replace(LOOK_UP, worker="v", at=2.0), LOOK_UP) == [("look-up", 1, 3)]
     assert counts(LOOK_UP, other, LOOK_UP) == [("look-up", 1, 1), ("look-up", 2, 1), ("look-up", 3, 1)]
     assert counts(LOOK_UP, ATTEMPT, ATTEMPT, LOOK_UP) == [
@@ -226,7 +226,7 @@ def test_long_lines_are_counted_by_a_digest_of_what_they_say() -> None:
     line = Entry(1.0, "look-up", "no_answer: HTTP 502", "one", 502, b"x" * EXCERPT)
     known, _ = noted(row(), [line])
     _, (again,) = noted(known, [replace(line, at=2.0, worker="two")])
-    _, (other,) = noted(known, [replace(line, status=503)])
+    _, (other,) = noted(known, [replace(line, http_status=503)])
     assert (again.number, again.count, other.number, other.count) == (1, 2, 2, 1)
 
 

@@ -119,7 +119,7 @@ def test_an_exchange_is_told_with_its_times_and_status() -> None:
     observer.on_evidence(OPEN, OPEN, Attempt("worker", InDoubt("HTTP 502"), 1.0, 2.0, ReplyExcerpt(502, b"<html>")))
     observer.on_evidence(OPEN, OPEN, LookedUp("worker", NoneFound(), ReplyExcerpt(404), 3.0, 4.0))
     observer.on_evidence(OPEN, OPEN, LookedUp("worker", NoneFound()))
-    results = [(event.began, event.until, event.status, event.at, event.base_url) for event in events]
+    results = [(event.began, event.until, event.http_status, event.at, event.base_url) for event in events]
     assert results == [
         (1.0, 2.0, 502, 42.5, "https://alphapo.example"),
         (3.0, 4.0, 404, 42.5, "https://alphapo.example"),

@@ -89,7 +89,7 @@ def test_questions_without_a_usable_answer_say_so(
     looked_up, *others = run(story())
     assert str(looked_up).startswith("AlphaPo did not answer the look-up: ")
     for error in (looked_up, *others):
-        assert (error.status, error.code) == (status, code)
+        assert (error.http_status, error.code) == (status, code)
 
 
 def test_ping_and_balances() -> None:

@@ -149,7 +149,7 @@ async def test_too_many_quotes_hold_no_withdrawal_back(throttling: Any) -> None:
             await client.quote("EUR", "BTC", amount=1)
         with pytest.raises(AlphapoUnavailable) as caught:
             await client.quote("EUR", "BTC", amount=1)
-        assert (caught.value.status, caught.value.retry_after) == (429, 60.0 if throttling == "seconds" else None)
+        assert (caught.value.http_status, caught.value.retry_after) == (429, 60.0 if throttling == "seconds" else None)
         async with asyncio.timeout(5):
             await client.withdraw(request)
 

@@ -394,7 +394,7 @@ class JournalSuite:
         await hear(journal, "f", LookedUp("worker", NoneFound(), ReplyExcerpt(404, b"{}")), now=6.0)
         lines = await journal.history(ACCOUNT, "f")
         assert [
-            (line.at, line.kind, line.what, line.worker, line.status, line.reply, line.release) for line in lines
+            (line.at, line.kind, line.what, line.worker, line.http_status, line.reply, line.release) for line in lines
         ] == [
             (5.0, "attempt", "rejected", "worker", 400, b"{}", "1.0"),
             (6.0, "look-up", "none", "worker", 404, b"{}", "1.0"),

@@ -201,7 +201,7 @@ def _row(place: int, draft: Draft) -> dict[str, Any]:
     record = to_record(draft.row)
     row = record._asdict()
     row["id"], row["rest"] = place, record.rest.decode()
-    row["alphapo_id"], row["status"] = _clean(record.alphapo_id), _clean(record.status)
+    row["alphapo_id"], row["alphapo_status"] = _clean(record.alphapo_id), _clean(record.alphapo_status)
     if draft.known is not None:
         row["row_version"] = draft.known.version
     if draft.known is None or draft.known.row.revision.number != draft.row.revision.number:

@@ -204,7 +204,7 @@ async def test_whatever_alphapo_says_can_be_kept(fetch: Fetch) -> None:
     [found] = (await ROWS.find_many(fetch, [("default", "a")])).values()
     assert found.row.withdrawal == result
     assert found.row.transaction == strange.transaction
-    [[status, alphapo_id]] = await fetch("select status, alphapo_id from s.withdrawals")
+    [[status, alphapo_id]] = await fetch("select alphapo_status, alphapo_id from s.withdrawals")
     assert (status, alphapo_id) == ("st\ufffdat", "i\ufffdd")
     [entry] = await ROWS.history_of(fetch, ("default", "a"))
     assert (entry.what, entry.reply) == ("in_doubt: \ufffd", b"\0\xff")
