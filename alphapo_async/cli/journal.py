@@ -217,7 +217,7 @@ async def _open(opened: Journal, owner: str, key: str | None, most: int) -> tupl
     """Return open rows under this key, at most one more than `most`, and the number of rows seen under other keys."""
     found, seen, after = list[Row](), 0, None
     while len(found) <= most and (page := await opened.find_open(owner, after, _PAGE)):
-        found += [row for row in page if key in (None, row.key)]
+        found += [row for row in page if key in (None, row.key_fingerprint)]
         seen, after = seen + len(page), (page[-1].created_at, page[-1].foreign_id)
     return found[: most + 1], seen - len(found)
 
@@ -227,8 +227,8 @@ async def _with_outcome(opened: Journal, owner: str, outcome: str, key: str | No
     found, others = list[Row](), 0
     async for row in account_rows(opened, owner):
         if outcome_of(row) == outcome:
-            others += key not in (None, row.key)
-            found += [row] if key in (None, row.key) else []
+            others += key not in (None, row.key_fingerprint)
+            found += [row] if key in (None, row.key_fingerprint) else []
         if len(found) > most:
             break
     return found, others

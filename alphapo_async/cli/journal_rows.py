@@ -47,7 +47,7 @@ def row_pairs(row: Row) -> list[tuple[str, str]]:
         ("address", whom),
         ("revision", f"{row.revision.number}, {len(row.revision.body)} bytes"),
         ("digest", row.revision.digest),
-        ("key", f"fingerprint {row.key}"),
+        ("key", f"fingerprint {row.key_fingerprint}"),
         ("created", moment(row.created_at)),
         ("settled", moment(row.settled_at)),
         ("in doubt since", moment(row.doubt_since)),
@@ -178,7 +178,7 @@ def open_rows(rows: list[Row]) -> list[tuple[str, ...]]:
             moment(row.created_at).partition(".")[0],
             clean(why(row)),
             clean((row.holder or "")[:8]),
-            row.key,
+            row.key_fingerprint,
         )
         for row in rows
     ]

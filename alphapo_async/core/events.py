@@ -60,7 +60,7 @@ EventName = Literal[
 - `outage began`, `outage ended`: AlphaPo stopped giving readable answers, or gives them again.
 - `journal failed`: the journal cannot be used; `reason` is its error. With a `foreign_id` a call for this withdrawal could not
   be recorded, or its reply could not; without one a worker in its loop, which sends nothing and tries again.
-- `key refused`: AlphaPo answered a body with one of its four codes, in `code`; `key` is the key's fingerprint. It comes once, until
+- `key refused`: AlphaPo answered a body with one of its four codes, in `code`; `key_fingerprint` says which key. It comes once, until
   `key accepted`: a body under that key was answered otherwise. In between a worker claims nothing under that key.
 - `journal went back`: the journal's database lost commits that it had acknowledged (a failover to a lagging standby, a restored backup).
   Without a `foreign_id` the reason gives the number of frozen rows; it is repeated daily while there are any. With one, a callback shows
@@ -113,5 +113,5 @@ class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """HTTP status of the reply to an attempt or a look-up, None if none came."""
     base_url: str = ""
     """Where AlphaPo is asked."""
-    key: str | None = None
+    key_fingerprint: str | None = None
     """Fingerprint of the key, of `key refused` and `key accepted`."""

@@ -66,4 +66,4 @@ def after_question(state: KeyState, reply: Reply | NoReply, now: float, wait_max
 
 def key_for(row: Row, current: str) -> str:
     """Return the key under which a row is sent or looked up next: its own in doubt and settled, else the current one."""
-    return current if counted_as(row) == "open" else row.key
+    return current if counted_as(row) == "open" else row.key_fingerprint

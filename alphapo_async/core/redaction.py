@@ -55,7 +55,7 @@ def tombstone(row: Row) -> Row:
         account=row.account,
         foreign_id=row.foreign_id,
         revision=_forgotten(row.revision),
-        key=row.key,
+        key_fingerprint=row.key_fingerprint,
         created_at=row.created_at,
         epoch=row.epoch,
         held_since=row.held_since,

@@ -87,7 +87,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     account: str
     foreign_id: str
     revision: Revision
-    key: str
+    key_fingerprint: str
     """Fingerprint of the key that this revision is signed with."""
     created_at: float
     epoch: int = 0

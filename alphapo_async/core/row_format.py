@@ -51,7 +51,7 @@ class Record(NamedTuple):
     held_since: float
     claim: int
     """The number of the claim by which its holder took it; 0 without one."""
-    key: str
+    key_fingerprint: str
     """Fingerprint of the key; never the key."""
     source: str | None
     """The witness of what AlphaPo has."""
@@ -142,7 +142,7 @@ def to_record(row: Row) -> Record:
         row.holder,
         row.held_since,
         row.claim,
-        row.key,
+        row.key_fingerprint,
         None if known is None else known.source,
         None if known is None or known.id is None else str(known.id),
         None if known is None else known.status,
@@ -177,7 +177,7 @@ def read_record(columns: Sequence[Any], revision: Revision, earlier: tuple[Revis
         account=record.account,
         foreign_id=record.foreign_id,
         revision=revision,
-        key=record.key,
+        key_fingerprint=record.key_fingerprint,
         created_at=record.created_at,
         earlier=earlier,
         state=record.state,

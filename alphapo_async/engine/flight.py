@@ -312,7 +312,7 @@ class Flight:
         """Return whether no body may follow: all attempts are made, its key is not ours, or no caller waits any more."""
         context = self._context
         is_last = self._counts.sent >= context.policy.attempts
-        return is_last or row.key not in context.signers or self.waiters.is_late(0.0)
+        return is_last or row.key_fingerprint not in context.signers or self.waiters.is_late(0.0)
 
     async def _check_again(self, row: Row, permit: Permit) -> tuple[Row, bool]:
         """Return the row as it stands, and whether its bytes may leave now and would help.
@@ -362,13 +362,13 @@ class Flight:
             raise
         finally:
             self._limiter.release(permit, proof)
-        self._count_body(row.key, judged)
+        self._count_body(row.key_fingerprint, judged)
         return Attempt(self._worker, judged, began, until, seen)
 
     def _send(self, row: Row) -> Awaitable[Reply | NoReply]:
         """Send the row's bytes, once the result is awaited. It is the one place where a withdrawal leaves."""
         context, body = self._context, row.revision.body
-        headers = context.signers[row.key].headers(body)
+        headers = context.signers[row.key_fingerprint].headers(body)
         timeout = context.policy.attempt_timeout
         return self._session.exchange("POST", context.withdrawal_url, body=body, headers=headers, timeout=timeout)
 
@@ -395,7 +395,7 @@ class Flight:
 
     def _is_key_refused(self, row: Row) -> bool:
         """Return whether AlphaPo has refused the row's key since this flight began, to this body or another."""
-        return row.code is not None or self._keys.is_refused_since(row.key, self._refusals)
+        return row.code is not None or self._keys.is_refused_since(row.key_fingerprint, self._refusals)
 
     def _is_held_for_long_enough(self, row: Row) -> bool:
         """Return whether the row is this worker's, and its lease outlasts the attempt."""
@@ -456,7 +456,7 @@ class Flight:
     async def _look_up_control(self, row: Row, after: float) -> Row:
         """Look up another withdrawal of the same key, accepted since; if it is shown, what is not shown now is not there."""
         try:
-            other = await self._journal.find_control(self._context.account, row.key, after)
+            other = await self._journal.find_control(self._context.account, row.key_fingerprint, after)
         except JournalError:
             return row
         answered = None if other is None else await self._ask(row, other.foreign_id)
@@ -470,7 +470,7 @@ class Flight:
         return await self._look_up(await self._apply(ControlFound(self._worker, other.created_at)))
 
     async def _ask(self, row: Row, foreign_id: str) -> Answered | None:
-        signer = self._context.signers.get(row.key)
+        signer = self._context.signers.get(row.key_fingerprint)
         if signer is None or not may_look_up(self._counts, self._context.policy) or self.waiters.is_late(0.0):
             return None
         priority = Priority.LOOK_UP if self._has_asked else Priority.QUESTION
@@ -502,7 +502,7 @@ class Flight:
         limiter = self._limiter
         self._queued = queued = limiter.queue(priority, self._loop)
         if self._is_for_worker and priority.is_body:
-            self._keys.queued[queued] = self.row.key
+            self._keys.queued[queued] = self.row.key_fingerprint
         self._release_whoever_leaves()
         if not self.waiters.is_running:
             limiter.outage_listeners[self.waiters.on_outage] = None
@@ -543,7 +543,10 @@ class Flight:
     def _is_worth_another_round(self, row: Row) -> bool:
         is_ours = row.holder == self._worker or is_frozen(row)  # frozen: the caller that waits asks anew
         is_possible = (
-            not self._has_failed and row.key in self._context.signers and is_ours and self._worker == self._lease.worker
+            not self._has_failed
+            and row.key_fingerprint in self._context.signers
+            and is_ours
+            and self._worker == self._lease.worker
         )
         return is_possible and is_worth_another_round(row, self._counts, self._context.policy)
 
@@ -724,10 +727,10 @@ class Flight:
             return ""
         if self._is_for_worker and has_expired(row, self._context.now()):
             return "expired"
-        if row.key not in self._context.signers:
+        if row.key_fingerprint not in self._context.signers:
             return (
-                f"key: it was signed with the key of fingerprint {row.key}, which is not among this client's keys: name that key and its "
-                "secret in the file of ALPHAPO_RETIRED_KEYS_FILE, or in retired_keys"
+                f"key: it was signed with the key of fingerprint {row.key_fingerprint}, which is not among this client's keys: name that key "
+                "and its secret in the file of ALPHAPO_RETIRED_KEYS_FILE, or in retired_keys"
             )
         return self._why_unsent(row)
 

@@ -190,14 +190,15 @@ class Observer:
         """AlphaPo does not accept a key, and why; or, without a code, accepts it again."""
         if code is None:
             self._emit(
-                self._event("key accepted", key=key), f"key of fingerprint {key}: workers continue with its rows"
+                self._event("key accepted", key_fingerprint=key),
+                f"key of fingerprint {key}: workers continue with its rows",
             )
             return
         about = (
             f"AlphaPo does not accept the key of fingerprint {key}, or its signature: check key, secret, base_url and the key's IP "
             "allowlist. No money moved; workers send nothing under it, and what is open stays open (alphapo runbook key-refused)"
         )
-        self._emit(self._event("key refused", code=code, reason=code, key=key), about)
+        self._emit(self._event("key refused", code=code, reason=code, key_fingerprint=key), about)
 
     def on_not_final(self, row: Row) -> None:
         """An accepted withdrawal is looked up no more, and is not final."""

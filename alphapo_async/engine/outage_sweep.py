@@ -104,7 +104,7 @@ class OutageSweep:
     def _helps(self, row: Row) -> bool:
         """Return whether a look-up of the row may help now."""
         context, now = self._context, self._context.now()
-        if row.holder is not None or not is_in_doubt(row) or row.key in self._keys.held_back:
+        if row.holder is not None or not is_in_doubt(row) or row.key_fingerprint in self._keys.held_back:
             return False
         # The flight looks up whatever is in doubt.
         return not isinstance(next_step(row, now, context.assumptions), Wait)

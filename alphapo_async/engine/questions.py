@@ -111,7 +111,7 @@ class Questions:
         context, row = self._context, None
         with contextlib.suppress(JournalError):
             row = await self._journal.find(context.account, foreign_id)
-        signer = context.signers.get(row.key, context.signer) if row else context.signer
+        signer = context.signers.get(row.key_fingerprint, context.signer) if row else context.signer
         answered = await self.look_up(foreign_id, signer, Priority.QUESTION, self._permit)
         if row is not None and answered is not None:
             # Without a worker's name this answer can never settle the row: its holder may be sending it now.
@@ -143,7 +143,9 @@ class Questions:
         async def wait(priority: Priority) -> Permit | None:
             return await self._limiter.wait(priority, asyncio.get_running_loop(), seconds)
 
-        answered = await self.look_up(row.foreign_id, context.signers.get(row.key, context.signer), priority, wait)
+        answered = await self.look_up(
+            row.foreign_id, context.signers.get(row.key_fingerprint, context.signer), priority, wait
+        )
         if answered is not None:
             evidence = LookedUp(self._lease.worker, *answered)
             learned = await self._recorder.apply(row, evidence)

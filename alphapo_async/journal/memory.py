@@ -203,7 +203,7 @@ class MemoryJournal:
         """Return rows that are due and not fresh: open rows first, and the longest overdue first."""
         due = [row for _, row in self._due(account, now)]
         found = [row for row in due if is_fresh(row) and has_expired(row, now)] if expired else []
-        others = [row for row in due if not is_fresh(row) and row.key not in refused]
+        others = [row for row in due if not is_fresh(row) and row.key_fingerprint not in refused]
         return [*found, *sorted(others, key=lambda row: row.state != "open")][:limit]
 
     def _due(self, account: str, now: float) -> list[tuple[float, Row]]:
@@ -348,7 +348,7 @@ def _taking(claimed: Claimed, now: float) -> Change:
 def _is_control(row: Row, account: str, key: str, after: float) -> bool:
     """Accepted by a reply to its own body, and begun after that time: so AlphaPo accepted it after that time."""
     is_accepted = row.state == "accepted" and row.withdrawal is not None and row.withdrawal.source == "reply"
-    return is_accepted and row.account == account and row.key == key and row.created_at > after
+    return is_accepted and row.account == account and row.key_fingerprint == key and row.created_at > after
 
 
 def _essence(row: Row) -> _Essence:
@@ -376,7 +376,7 @@ def _row_of(name: _Name, essence: _Essence) -> Row:
         account=account,
         foreign_id=foreign_id,
         revision=Revision(b"", None, essence.number, essence.digest, (essence.figure, essence.currency)),
-        key="",
+        key_fingerprint="",
         created_at=essence.created_at,
         state=essence.state,
         withdrawal=known,

@@ -35,7 +35,7 @@ def row(state: State = "accepted", *, is_old: bool = False, in_doubt: bool = Fal
         account="default",
         foreign_id="payout-17",
         revision=revision,
-        key="0" * 16,
+        key_fingerprint="0" * 16,
         created_at=1.0,
         state=state,
         attempts=2,

@@ -54,7 +54,7 @@ def test_json_has_the_fields_of_the_event(capsys: pytest.CaptureFixture[str]) ->
         "attempts": 0,
         "look_ups": 0,
         "base_url": "https://alphapo.example",
-        "key": "fingerprint-0001",
+        "key_fingerprint": "fingerprint-0001",
     }
     assert (slow["level"], slow["logger"], slow["message"]) == ("WARNING", "asyncio", "slow")
 

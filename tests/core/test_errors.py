@@ -144,7 +144,7 @@ def test_what_is_not_told_of_an_error_is_empty() -> None:
     assert str(error) == "Disk full. Try again once the journal works."  # there is no request to repeat
     assert error.detail == "Disk full."
     unavailable = AlphapoUnavailable("No answer.")
-    assert (unavailable.status, unavailable.code, unavailable.retry_after) == (None, None, None)
+    assert (unavailable.http_status, unavailable.code, unavailable.retry_after) == (None, None, None)
 
 
 def test_a_message_may_be_named() -> None:

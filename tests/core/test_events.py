@@ -38,7 +38,7 @@ def test_an_event_has_no_place_for_secrets() -> None:
         "until",
         "http_status",
         "base_url",
-        "key",
+        "key_fingerprint",
     )
     assert Event.__struct_fields__ == fields
 

@@ -64,7 +64,9 @@ def row(asked: dict[str, Any] = PLAIN, **changed: Any) -> Row:
     payment = WithdrawalRequest(**asked)
     usual: dict[str, Any] = {"state": "accepted", "withdrawal": CONFIRMED, "transaction": SHOWN}
     revision = Revision(b"{}", payment)
-    return Row(account="a", foreign_id="f", revision=revision, key="k", created_at=1.0, **{**usual, **changed})
+    return Row(
+        account="a", foreign_id="f", revision=revision, key_fingerprint="k", created_at=1.0, **{**usual, **changed}
+    )
 
 
 def line(**changed: Any) -> ExportLine:

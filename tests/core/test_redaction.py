@@ -106,7 +106,7 @@ def test_a_tombstone_keeps_the_id_known() -> None:
         account="default",
         foreign_id="f",
         revision=Revision(b"", None, 1, OURS.digest, (Decimal(1), "BTC")),
-        key="key",
+        key_fingerprint="key",
         created_at=known.created_at,
         state="accepted",
         settled_at=known.settled_at,

@@ -45,7 +45,7 @@ def row_with(state: State = "open", **changes: Any) -> Row:
         "account": "default",
         "foreign_id": "payout-17",
         "revision": Revision(BODY, REQUEST),
-        "key": "fingerprint",
+        "key_fingerprint": "fingerprint",
         "created_at": 0.0,
         "attempts": 3,
     }

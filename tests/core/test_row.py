@@ -50,13 +50,13 @@ from tests.support.rows import (
 
 def test_a_row_of_which_nothing_is_known_claims_nothing() -> None:
     """Open, held by nobody, without doubt, debt, count or word."""
-    bare = Row(account="default", foreign_id="f", revision=OURS, key="key", created_at=3.0)
+    bare = Row(account="default", foreign_id="f", revision=OURS, key_fingerprint="key", created_at=3.0)
     untold = {name: value for name, value in msgspec.structs.asdict(bare).items() if value is not None}
     assert untold == {
         "account": "default",
         "foreign_id": "f",
         "revision": OURS,
-        "key": "key",
+        "key_fingerprint": "key",
         "created_at": 3.0,
         "earlier": (),
         "state": "open",

@@ -54,7 +54,7 @@ def test_a_row_comes_back_as_it_was(known: Row) -> None:
 
 def test_what_a_record_does_not_say_is_not_so() -> None:
     """Another release may have left it out, and this one writes no "no", no empty text and no count of nothing."""
-    bare = Row(account="default", foreign_id="f", revision=OURS, key="key", created_at=3.0)
+    bare = Row(account="default", foreign_id="f", revision=OURS, key_fingerprint="key", created_at=3.0)
     assert set(msgspec.json.decode(to_record(bare).rest)) <= {"held_since", "not_before"}
     assert read_record(to_record(bare)._replace(rest=b"{}"), OURS) == bare
 
@@ -64,9 +64,9 @@ def test_the_columns_are_what_an_auditor_asks_for() -> None:
     result = to_record(replace(ACCEPTED_ROW, withdrawal=Withdrawal(id=7, status="processing"), reported=False))
     assert result._fields == COLUMNS
     assert (result.state, result.counted_as, result.currency, result.amount) == ("accepted", "accepted", "BTC", "1")
-    assert (result.alphapo_id, result.status, result.source, result.reported) == ("7", "processing", "reply", 0)
+    assert (result.alphapo_id, result.alphapo_status, result.source, result.reported) == ("7", "processing", "reply", 0)
     assert result.due_at == due_at(ACCEPTED_ROW)
-    assert (result.revision, result.key, result.holder) == (1, "key", None)
+    assert (result.revision, result.key_fingerprint, result.holder) == (1, "key", None)
 
 
 def test_what_a_row_is_found_by_never_changes() -> None:

@@ -190,7 +190,7 @@ def test_only_the_outcome_that_was_handed_out_counts_as_reported(about: Reported
 def test_a_new_row_is_sent() -> None:
     """Nothing is known against it, and its worker holds it."""
     new = row(3.0)
-    assert (new.state, new.holder, new.created_at, new.key) == ("open", "worker", 3.0, "key")
+    assert (new.state, new.holder, new.created_at, new.key_fingerprint) == ("open", "worker", 3.0, "key")
     assert next_step(new, 3.0) == Send()
     assert not is_in_doubt(new)
     assert counted_as(new) == "open"
@@ -213,9 +213,9 @@ def test_a_row_that_nobody_holds_is_taken_on() -> None:
     """In doubt it keeps the key that it was sent with, and is looked up first; without doubt it takes the new key."""
     asked = Requested("another", OURS, "new key")
     doubted = apply(apply(DOUBTED, Released("worker", ""), 1.0), asked, 2.0)
-    assert (doubted.holder, doubted.key, next_step(doubted, 2.0)) == ("another", "key", LookUp())
+    assert (doubted.holder, doubted.key_fingerprint, next_step(doubted, 2.0)) == ("another", "key", LookUp())
     fresh = apply(row(holder=None), asked, 2.0)
-    assert (fresh.holder, fresh.key, next_step(fresh, 2.0)) == ("another", "new key", Send())
+    assert (fresh.holder, fresh.key_fingerprint, next_step(fresh, 2.0)) == ("another", "new key", Send())
 
 
 def test_asking_again_forgets_an_old_pause() -> None:
@@ -251,7 +251,7 @@ def test_a_sticky_no_is_told_again_unless_asked_otherwise(settled: Row) -> None:
 def test_what_never_arrived_is_sent_again(settled: Row) -> None:
     """The same bytes, under the key of today."""
     again = apply(settled, replace(ASKED, key="new key"), 9.0)
-    assert (again.state, again.key, again.code, again.settled_at) == ("open", "new key", None, None)
+    assert (again.state, again.key_fingerprint, again.code, again.settled_at) == ("open", "new key", None, None)
     assert again.revision is settled.revision
     assert next_step(again, 9.0) == Send()
 
@@ -405,7 +405,9 @@ TODAY = Requested("another", OURS, "new key", resend_rejected=True, expires_at=9
 def test_a_row_opened_again_is_as_if_new(state: State) -> None:
     """But for what it has seen: its counts, its contradiction and when it was last checked."""
     settled = row(3.0, state=state, settled_at=8.0, holder=None, **MARKED, **KEPT)
-    expected = row(3.0, holder="another", held_since=9.0, key="new key", expires_at=900.0, reported=False, **KEPT)
+    expected = row(
+        3.0, holder="another", held_since=9.0, key_fingerprint="new key", expires_at=900.0, reported=False, **KEPT
+    )
     assert apply(settled, TODAY, 9.0) == expected
 
 
@@ -490,7 +492,7 @@ def test_a_claim_takes_a_fresh_row() -> None:
         holder="another",
         held_since=9.0,
         claim=4,
-        key="new key",
+        key_fingerprint="new key",
         stays_open=True,
         reported=False,
         checked_at=7.0,

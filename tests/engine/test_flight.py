@@ -1838,7 +1838,9 @@ def test_a_no_that_is_confirmed_after_the_journal_went_back_answers_the_requests
             with pytest.raises(WithdrawalRejected):
                 await alphapo.withdraw(request())
             row = _row(await journal.find("default", "payout-17"))
-            late = Requested("b", row.revision, row.key, resend_rejected=True, requested_at=meanwhile, requested_by="b")
+            late = Requested(
+                "b", row.revision, row.key_fingerprint, resend_rejected=True, requested_at=meanwhile, requested_by="b"
+            )
             return apply(row, late, meanwhile + 2.0).state
 
     assert run(story()) == "rejected"
@@ -1879,7 +1881,9 @@ class _Reopening(Durable):
             await asyncio.sleep(1.0)
             now = EPOCH + asyncio.get_running_loop().time()
             await self.join(account, "loopback", "b", now + 60.0)
-            again = Requested("b", row.revision, row.key, resend_rejected=True, requested_at=now, requested_by="b")
+            again = Requested(
+                "b", row.revision, row.key_fingerprint, resend_rejected=True, requested_at=now, requested_by="b"
+            )
             await super().update(account, foreign_id, lambda known: (apply(_row(known), again, now), ()))
         return row
 

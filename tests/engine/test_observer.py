@@ -42,7 +42,7 @@ OPEN = Row(
     account="ops",
     foreign_id="payout-17",
     revision=Revision(BODY, None, kept_digest="d1"),
-    key="fingerprint-0001",
+    key_fingerprint="fingerprint-0001",
     created_at=1.0,
     holder="worker",
 )
@@ -301,7 +301,7 @@ def test_what_was_not_sent_ends_as_open(why: Any) -> None:
 
 def test_a_row_opened_again_is_no_news() -> None:
     """Asked for once more, a settled row opens: nothing is settled and nothing is unknown."""
-    asked = Requested("worker", OPEN.revision, OPEN.key)
+    asked = Requested("worker", OPEN.revision, OPEN.key_fingerprint)
 
     assert Heard().learned(changed(OPEN, state="not_sent"), OPEN, asked) == []
     assert Heard().learned(OPEN, OPEN, ControlFound("worker", 1.0)) == []
@@ -343,7 +343,7 @@ def test_a_refused_key_is_reported_with_its_fingerprint_and_so_is_its_return(cap
         heard.observer.key_changed("fingerprint-0001", "bad_header_key")
         heard.observer.key_changed("fingerprint-0001", None)
 
-    assert [(event.name, event.key, event.reason, event.foreign_id) for event in heard.events] == [
+    assert [(event.name, event.key_fingerprint, event.reason, event.foreign_id) for event in heard.events] == [
         ("key refused", "fingerprint-0001", "bad_header_key", None),
         ("key accepted", "fingerprint-0001", None, None),
     ]
@@ -521,7 +521,7 @@ def test_neither_body_nor_key_is_told(caplog: pytest.LogCaptureFixture) -> None:
     heard = Heard()
     settled = changed(OPEN, state="rejected", refusal={"address": [SECRET]})
     evidences: list[Evidence] = [
-        Requested("worker", OPEN.revision, OPEN.key),
+        Requested("worker", OPEN.revision, OPEN.key_fingerprint),
         attempt(Rejected({"address": [SECRET]})),
         attempt(Duplicate({"foreign_id": [SECRET]})),
         LookedUp("worker", NoneFound()),
@@ -535,7 +535,7 @@ def test_neither_body_nor_key_is_told(caplog: pytest.LogCaptureFixture) -> None:
     shown = f"{heard.events!r} {caplog.text} {[record.__dict__ for record in caplog.records]!r}"
     assert SECRET not in shown
     assert "amount" not in shown
-    assert OPEN.key not in shown
+    assert OPEN.key_fingerprint not in shown
     assert "payout-17" in shown
 
 

@@ -636,7 +636,13 @@ def test_the_latest_acceptances_are_recorded_again_in_a_journal_that_went_back()
         payment = Revision(b"{}", PAYMENT)
         paid = Withdrawal(id="7", status="processing", source="reply")
         row = Row(
-            account="shop", foreign_id="", revision=payment, key="k", created_at=0.0, withdrawal=paid, state="accepted"
+            account="shop",
+            foreign_id="",
+            revision=payment,
+            key_fingerprint="k",
+            created_at=0.0,
+            withdrawal=paid,
+            state="accepted",
         )
         for number in range(10_002):
             engine.recorder._keep_acceptance(replace(row, foreign_id=f"payout-{number}"))

@@ -746,7 +746,7 @@ def test_a_worker_with_a_wrong_secret_keeps_the_outbox() -> None:
         ("key accepted", None),
     ]
     assert worked.told("unknown") == []
-    assert [event.key for event in worked.events if event.name == "key refused"] == [
+    assert [event.key_fingerprint for event in worked.events if event.name == "key refused"] == [
         Signer("made-up-key", "made-up-secret").fingerprint
     ]
 

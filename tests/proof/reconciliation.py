@@ -57,7 +57,7 @@ def rows(count: int) -> Iterator[Row]:
             account="default",
             foreign_id=foreign_id,
             revision=Revision(encode_body(payment, "string"), payment),
-            key="k",
+            key_fingerprint="k",
             created_at=number * _DAY / 100,
             state="accepted",
             settled_at=number * _DAY / 100,

@@ -284,7 +284,7 @@ class State(NamedTuple):
             of_row,
             row.holder is None,  # the workers are alike
             None if row.holder is None or is_older or not world.is_troubled else _ago(now, row.held_since),
-            row.key,
+            row.key_fingerprint,
             row.needs_look_up,
             row.code,
             _ago(now, row.doubt_since),
@@ -609,7 +609,12 @@ def _of_bytes(before: Row, heard: Evidence, after: Row) -> str | None:
             return "P2: other bytes without a definite no"
         if after.revision.number <= before.revision.number:
             return "P2: other bytes under an old revision number"
-    if before.state == "open" and before.doubt_since is not None and after.state == "open" and after.key != before.key:
+    if (
+        before.state == "open"
+        and before.doubt_since is not None
+        and after.state == "open"
+        and after.key_fingerprint != before.key_fingerprint
+    ):
         return "P2: signed with another key while in doubt"
     return None
 

@@ -274,7 +274,7 @@ class JournalSuite:
             assert same(row, apply(before[row.foreign_id], Claimed("worker", 1, "new key"), 5.0))
             known = await journal.find(ACCOUNT, row.foreign_id)
             assert known is not None
-            assert (known.holder, known.claim, known.held_since, known.key) == ("worker", 1, 5.0, "new key")
+            assert (known.holder, known.claim, known.held_since, known.key_fingerprint) == ("worker", 1, 5.0, "new key")
         assert names(await journal.find_held("worker", 9)) == ["c", "a"]
 
         second = await journal.claim(ACCOUNT, Claim("worker", 2, "new key", 5.0, 9, after=2.5))

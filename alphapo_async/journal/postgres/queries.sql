@@ -129,7 +129,7 @@ with mine as materialized (
   order by due_at limit $7 for update skip locked
 ), taken as (
   update {s}.withdrawals w
-  set row_version = w.row_version + 1, holder = $3, held_since = $6, claim = $4, key = $5, due_at = null, reported = false
+  set row_version = w.row_version + 1, holder = $3, held_since = $6, claim = $4, key_fingerprint = $5, due_at = null, reported = false
   from fresh where w.id = fresh.id
   returning w.*
 )
@@ -156,18 +156,18 @@ order by due_at limit $3
 -- frozen --
 -- Return rows that were open and fresh when the journal went back, and are due.
 {row}
-where account = $1 and epoch < (select epoch_number from {s}.journal) and due_at <= $2 and counted_as = 'open' and key <> all($3::text[])
+where account = $1 and epoch < (select epoch_number from {s}.journal) and due_at <= $2 and counted_as = 'open' and key_fingerprint <> all($3::text[])
 order by due_at limit $4
 
 -- in_doubt --
 -- Return rows in doubt that are due.
 {row}
-where account = $1 and due_at <= $2 and counted_as = 'unknown' and key <> all($3::text[]) order by due_at limit $4
+where account = $1 and due_at <= $2 and counted_as = 'unknown' and key_fingerprint <> all($3::text[]) order by due_at limit $4
 
 -- to_refresh --
 -- Return settled rows that are due.
 {row}
-where account = $1 and due_at <= $2 and state <> 'open' and key <> all($3::text[]) order by due_at limit $4
+where account = $1 and due_at <= $2 and state <> 'open' and key_fingerprint <> all($3::text[]) order by due_at limit $4
 
 -- unreported --
 -- Return settled rows whose outcome was not handed out.
@@ -177,7 +177,7 @@ where account = $1 and not reported and state <> 'open' order by id limit $2
 -- control --
 -- Return a row of this key that AlphaPo accepted and that did not exist before.
 {row}
-where account = $1 and key = $2 and created_at > $3 and state = 'accepted' and source = 'reply'
+where account = $1 and key_fingerprint = $2 and created_at > $3 and state = 'accepted' and source = 'reply'
 order by created_at desc, id desc limit $4
 
 -- held --

@@ -73,7 +73,12 @@ class PostgresRows:
 
         It has no parameters, and no character that any driver takes for one: what is handed over stands in it as hexadecimal digits.
         """
-        handed = {"account": row.account, "host": host, "key": row.key, "body": row.revision.body.hex()}
+        handed = {
+            "account": row.account,
+            "host": host,
+            "key_fingerprint": row.key_fingerprint,
+            "body": row.revision.body.hex(),
+        }
         asked = _encode({**handed, **times, "release": line.release})
         return f"select {self._schema}.enqueue(decode('{asked.hex()}', 'hex'))"
 

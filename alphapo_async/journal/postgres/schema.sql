@@ -73,7 +73,7 @@ create table {s}.withdrawals (
   holder text,
   held_since double precision not null,
   claim bigint not null,
-  key text not null,
+  key_fingerprint text not null,
   source text,
   alphapo_id text,
   alphapo_status text,
@@ -94,7 +94,7 @@ create index withdrawals_in_doubt on {s}.withdrawals (account, due_at) where due
 create index withdrawals_to_refresh on {s}.withdrawals (account, due_at) where due_at is not null and state <> 'open';
 create index withdrawals_held on {s}.withdrawals (holder, id) where holder is not null;
 create index withdrawals_unreported on {s}.withdrawals (account, id) where not reported and state <> 'open';
-create index withdrawals_accepted on {s}.withdrawals (account, key, created_at) where state = 'accepted' and source = 'reply';
+create index withdrawals_accepted on {s}.withdrawals (account, key_fingerprint, created_at) where state = 'accepted' and source = 'reply';
 
 create table {s}.revisions (
   withdrawal bigint not null references {s}.withdrawals (id),
@@ -149,7 +149,7 @@ revoke all on function {s}.canonical(json) from public;
 
 -- requested --
 -- Make the function that reads a new row from the body that is to be sent; whatever the body does not give is not taken from a caller.
-create function {s}.requested(account text, key text, body bytea) returns {s}.withdrawals
+create function {s}.requested(account text, key_fingerprint text, body bytea) returns {s}.withdrawals
 language plpgsql immutable set search_path = pg_catalog, pg_temp as $requested$
 declare
   payment json := convert_from(body, 'UTF8')::json;
@@ -169,7 +169,7 @@ begin
     coalesce(payment ->> 'currency', ''), coalesce(payment ->> 'address', ''), coalesce(payment ->> 'foreign_id', ''),
     coalesce(payment ->> 'end_user_reference', ''), coalesce(payment ->> 'convert_to', payment ->> 'amount', ''), account
   ) or (payment ->> 'amount' is null) = (payment ->> 'amount_to' is null)
-  or figure !~ '^[0-9]+([.][0-9]+)?([eE][+-]?[0-9]{{1,3}})?$' or figure::numeric = 0 or key !~ '^[0-9A-Za-z_-]{{1,64}}$' then
+  or figure !~ '^[0-9]+([.][0-9]+)?([eE][+-]?[0-9]{{1,3}})?$' or figure::numeric = 0 or key_fingerprint !~ '^[0-9A-Za-z_-]{{1,64}}$' then
     raise exception 'The body is no request for a withdrawal; nothing was enqueued.' using errcode = 'invalid_parameter_value';
   end if;
   wanted.account := account;
@@ -181,7 +181,7 @@ begin
   wanted.reported := false;
   wanted.held_since := 0;
   wanted.claim := 0;
-  wanted.key := key;
+  wanted.key_fingerprint := key_fingerprint;
   wanted.revision := 1;
   wanted.body := body;
   wanted.sha256 := encode(sha256(body), 'hex');
@@ -203,13 +203,13 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $enqu
 declare
   here {s}.journal;
   handed json := convert_from(asked, 'UTF8')::json;
-  wanted {s}.withdrawals := {s}.requested(handed ->> 'account', handed ->> 'key', decode(handed ->> 'body', 'hex'));
+  wanted {s}.withdrawals := {s}.requested(handed ->> 'account', handed ->> 'key_fingerprint', decode(handed ->> 'body', 'hex'));
   known {s}.withdrawals;
   moment double precision := extract(epoch from clock_timestamp());
   bound text;
 begin
   if (select array_agg(one.key order by one.key collate "C") from json_each(handed) one)
-      <> array['account', 'body', 'epochs', 'expires_in', 'host', 'key', 'release', 'resend_within']
+      <> array['account', 'body', 'epochs', 'expires_in', 'host', 'key_fingerprint', 'release', 'resend_within']
     or coalesce((handed ->> 'epochs') not in ('0', '1') or (handed ->> 'expires_in')::double precision <= 0
       or (handed ->> 'release') !~ '^[0-9A-Za-z.+-]{{1,40}}$' or handed ->> 'host' = '', true)
   then

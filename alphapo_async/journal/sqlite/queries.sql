@@ -34,19 +34,19 @@ order by due_at limit ?3
 -- Return rows that were open and fresh when the journal went back, and are due.
 {row}
 where account = ?1 and epoch < (select epoch_number from journal) and due_at <= ?2 and due_at is not null and counted_as = 'open'
-  and key not in (select value from json_each(?3))
+  and key_fingerprint not in (select value from json_each(?3))
 order by due_at limit ?4
 
 -- in_doubt --
 -- Return rows in doubt that are due.
 {row}
-where account = ?1 and due_at <= ?2 and due_at is not null and counted_as = 'unknown' and key not in (select value from json_each(?3))
+where account = ?1 and due_at <= ?2 and due_at is not null and counted_as = 'unknown' and key_fingerprint not in (select value from json_each(?3))
 order by due_at limit ?4
 
 -- to_refresh --
 -- Return settled rows that are due.
 {row}
-where account = ?1 and due_at <= ?2 and due_at is not null and state <> 'open' and key not in (select value from json_each(?3))
+where account = ?1 and due_at <= ?2 and due_at is not null and state <> 'open' and key_fingerprint not in (select value from json_each(?3))
 order by due_at limit ?4
 
 -- claimed --
@@ -68,7 +68,7 @@ update workers set claims = ?2 where worker = ?1 and claims < ?2 and until > ?3
 -- control --
 -- Return a row of this key that AlphaPo accepted and that did not exist before.
 {row}
-where account = ? and key = ? and created_at > ? and state = 'accepted' and source = 'reply' order by id desc limit ?
+where account = ? and key_fingerprint = ? and created_at > ? and state = 'accepted' and source = 'reply' order by id desc limit ?
 
 -- held --
 -- Return rows that a worker holds.

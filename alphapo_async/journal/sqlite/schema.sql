@@ -38,7 +38,7 @@ create table withdrawals (
   holder text,
   held_since real not null,
   claim integer not null,
-  key text not null,
+  key_fingerprint text not null,
   source text,
   alphapo_id text,
   alphapo_status text,

@@ -122,7 +122,7 @@ async def test_an_enqueuer_records_a_payment_and_the_database_reads_its_columns(
     row, digest = unpack(columns, list), await payer.fetchval(f"select digest from {schema}.withdrawals")
     assert (number, row.revision.asked, row.revision.payment) == (1, requested_figure(payment), row.revision.payment)
     assert digest == Revision(b"", payment).digest == row.revision.digest
-    assert (row.state, row.holder, row.reported, row.key) == ("open", None, False, "0123456789abcdef")
+    assert (row.state, row.holder, row.reported, row.key_fingerprint) == ("open", None, False, "0123456789abcdef")
 
 
 SETTLED = {"row": {"state": "accepted", "reported": True}}
@@ -145,7 +145,7 @@ HELD = {"row": {"holder": "worker", "held_since": 1.0}}
         {"epochs": 7},
         {"expires_in": -1},
         {"release": "'; drop"},
-        {"key": ""},
+        {"key_fingerprint": ""},
         {"account": None},
         {"body": None},
         {"body": "5b5d"},
