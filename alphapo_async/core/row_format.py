@@ -39,9 +39,9 @@ class Record(NamedTuple):
     state: State
     counted_as: str
     """Which of the sums it counts in."""
-    currency: str
-    amount: str
-    """The asked figure, a plain decimal."""
+    requested_currency: str
+    requested_amount: str
+    """A plain decimal: of `amount`, or of `amount_to`, whose currency is `convert_to`."""
     created_at: float
     settled_at: float | None
     due_at: float | None

@@ -729,8 +729,8 @@ class Flight:
             return "expired"
         if row.key_fingerprint not in self._context.signers:
             return (
-                f"key: it was signed with the key of fingerprint {row.key_fingerprint}, which is not among this client's keys: name that key "
-                "and its secret in the file of ALPHAPO_RETIRED_KEYS_FILE, or in retired_keys"
+                f"key: it was signed with the key of fingerprint {row.key_fingerprint}, which is not among this client's keys: name "
+                "that key and its secret in the file of ALPHAPO_RETIRED_KEYS_FILE, or in retired_keys"
             )
         return self._why_unsent(row)
 

@@ -75,7 +75,7 @@ def unpack(found: Sequence[Any], earlier: Callable[[], Iterable[tuple[int, bytes
     try:
         if record.revision > 1:
             before = tuple(read_revision(*revision) for revision in earlier() if revision[0] < record.revision)
-        revision = read_revision(record.revision, body, digest, (record.amount, record.currency))
+        revision = read_revision(record.revision, body, digest, (record.requested_amount, record.requested_currency))
         return seen_in(read_record(record, revision, before), Epoch(number, since))
     except (msgspec.ValidationError, AttributeError):  # a member, or a field of a body, that is not known here
         raise UnreadableRow(

@@ -63,7 +63,12 @@ def test_the_columns_are_what_an_auditor_asks_for() -> None:
     """Plain values under plain names."""
     result = to_record(replace(ACCEPTED_ROW, withdrawal=Withdrawal(id=7, status="processing"), reported=False))
     assert result._fields == COLUMNS
-    assert (result.state, result.counted_as, result.currency, result.amount) == ("accepted", "accepted", "BTC", "1")
+    assert (result.state, result.counted_as, result.requested_currency, result.requested_amount) == (
+        "accepted",
+        "accepted",
+        "BTC",
+        "1",
+    )
     assert (result.alphapo_id, result.alphapo_status, result.source, result.reported) == ("7", "processing", "reply", 0)
     assert result.due_at == due_at(ACCEPTED_ROW)
     assert (result.revision, result.key_fingerprint, result.holder) == (1, "key", None)
@@ -79,7 +84,7 @@ def test_what_a_row_is_found_by_never_changes() -> None:
 def test_a_row_without_its_payment_has_no_figure() -> None:
     """It stands as zero in no currency."""
     result = to_record(row(revision=Revision(b"", None)))
-    assert (result.currency, result.amount) == ("", "0")
+    assert (result.requested_currency, result.requested_amount) == ("", "0")
 
 
 def test_a_revision_is_its_exact_bytes() -> None:
@@ -98,7 +103,7 @@ def test_what_is_forgotten_is_known_by_its_digest() -> None:
     assert left.is_same_payment(OURS)
     assert written(left) == (3, b"", "", OURS.digest)
     record = to_record(row(revision=left))
-    assert (record.amount, record.currency) == ("1.50", "BTC")
+    assert (record.requested_amount, record.requested_currency) == ("1.50", "BTC")
     assert read_revision(3, b"", OURS.digest).asked == (Decimal(0), "")
 
 

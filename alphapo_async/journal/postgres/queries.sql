@@ -201,7 +201,7 @@ select withdrawal, {line} from {s}.history where withdrawal = any($1::int8[]) or
 
 -- sums --
 -- Return the sums of everything requested; what was open when the journal went back is unknown.
-select currency, case when state = 'open' and epoch < epoch_number then 'unknown' else counted_as end, sum(amount)::text
+select requested_currency, case when state = 'open' and epoch < epoch_number then 'unknown' else counted_as end, sum(requested_amount)::text
 from {s}.withdrawals cross join {s}.journal where account = $1 group by 1, 2 order by 1
 
 -- stay --

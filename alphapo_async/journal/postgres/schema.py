@@ -20,7 +20,7 @@ MIGRATIONS: Final[dict[int, str]] = {}
 """By the version that they start from, the statements that lead to the next one."""
 
 _FOLDER: Final = Path(__file__).parent
-_READ_AS_TEXT: Final = ("amount", "rest")
+_READ_AS_TEXT: Final = ("requested_amount", "rest")
 
 
 def _handed(name: str) -> str:

@@ -64,8 +64,8 @@ create table {s}.withdrawals (
   foreign_id text not null,
   state text not null,
   counted_as text not null,
-  currency text not null,
-  amount numeric not null,
+  requested_currency text not null,
+  requested_amount numeric not null,
   created_at double precision not null,
   settled_at double precision,
   due_at double precision,
@@ -86,6 +86,7 @@ create table {s}.withdrawals (
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.01);
 -- By default a fifth of the table may be dead rows before they are removed, which every claim would pass over: here a hundredth.
 comment on column {s}.withdrawals.row_version is 'Counts the changes: a change is made only to the version from which it was computed';
+comment on column {s}.withdrawals.requested_amount is 'Of amount, or of amount_to, whose currency is convert_to';
 comment on column {s}.withdrawals.body is 'The exact bytes that are signed and sent';
 create unique index withdrawals_by_foreign_id on {s}.withdrawals (account, foreign_id);
 create index withdrawals_open on {s}.withdrawals (account, created_at, id) where state = 'open';
@@ -176,8 +177,8 @@ begin
   wanted.foreign_id := payment ->> 'foreign_id';
   wanted.state := 'open';
   wanted.counted_as := 'open';
-  wanted.currency := payment ->> case when payment ->> 'amount' is null then 'convert_to' else 'currency' end;
-  wanted.amount := figure::numeric;
+  wanted.requested_currency := payment ->> case when payment ->> 'amount' is null then 'convert_to' else 'currency' end;
+  wanted.requested_amount := figure::numeric;
   wanted.reported := false;
   wanted.held_since := 0;
   wanted.claim := 0;

@@ -124,7 +124,7 @@ select exists (
 
 -- figures --
 -- Return everything requested, for the sums; what was open when the journal went back is unknown.
-select currency, case when state = 'open' and epoch < epoch_number then 'unknown' else counted_as end, amount
+select requested_currency, case when state = 'open' and epoch < epoch_number then 'unknown' else counted_as end, requested_amount
 from withdrawals cross join journal where account = ?
 
 -- forget --

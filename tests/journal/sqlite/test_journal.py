@@ -94,7 +94,7 @@ async def test_what_is_acknowledged_is_in_the_file(path: Path) -> None:
     await pay(journal, "f")
     with sqlite3.connect(path) as other:
         found = other.execute(
-            "select state, counted_as, amount, alphapo_id, length(sha256), digest from withdrawals"
+            "select state, counted_as, requested_amount, alphapo_id, length(sha256), digest from withdrawals"
         ).fetchall()
     other.close()
     assert [row[:5] for row in found] == [("accepted", "accepted", "1", "id of f", 64)]
