@@ -271,9 +271,9 @@ def copying(settled: int, still_open: int) -> list[str]:
             f"from generate_series({settled + 1}, {settled + still_open}) n, (select * {one}) one"
         ),
         (
-            f"insert into {SCHEMA}.history (withdrawal, {line}) "
+            f"insert into {SCHEMA}.history (withdrawal_id, {line}) "
             f"select w.id, {line.replace('worker, http_status', 'h.worker, h.http_status')} "
-            f"from {SCHEMA}.withdrawals w, (select h.* from {SCHEMA}.history h where withdrawal = (select id {one})) h "
+            f"from {SCHEMA}.withdrawals w, (select h.* from {SCHEMA}.history h where withdrawal_id = (select id {one})) h "
             "where w.foreign_id like 'many-%' and w.state <> 'open'"
         ),
         f"vacuum analyze {SCHEMA}.withdrawals",

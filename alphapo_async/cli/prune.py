@@ -16,7 +16,7 @@ from alphapo_async.cli.journal import account_of, account_rows, journal, journal
 from alphapo_async.cli.options import Duration
 from alphapo_async.cli.output import counted, echo
 from alphapo_async.core.history import Entry, noted
-from alphapo_async.core.redaction import is_about, is_over, redacted, tombstone
+from alphapo_async.core.redaction import is_about, is_finished, redacted, tombstone
 from alphapo_async.core.row import Row
 from alphapo_async.core.version import __version__
 from alphapo_async.journal import Journal
@@ -103,7 +103,7 @@ async def _select(
     async for row in account_rows(opened, owner):
         if not is_meant(row):
             continue
-        if not is_over(row):
+        if not is_finished(row):
             not_over += 1
         elif leave(row) == row:
             done += 1
@@ -137,7 +137,7 @@ def _forget(
 
     def change(row: Row) -> tuple[Row, Sequence[Entry]]:
         # It may have come to life again since it was selected.
-        return noted(leave(row), [line]) if is_over(row) else (row, ())
+        return noted(leave(row), [line]) if is_finished(row) else (row, ())
 
     async def use(opened: Journal) -> tuple[int, bool]:
         forgetting, count = cast("Redactable", opened), 0  # likewise

@@ -12,10 +12,10 @@ from alphapo_async.core.evidence import Revision
 from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.row import Row
 
-__all__ = ["is_about", "is_over", "redacted", "tombstone"]
+__all__ = ["is_about", "is_finished", "redacted", "tombstone"]
 
 
-def is_over(row: Row) -> bool:
+def is_finished(row: Row) -> bool:
     """Nothing more will happen to it, nor to what it is in conflict with, and its outcome was reported."""
     if row.state == "open" or row.holder is not None or not row.reported:
         return False

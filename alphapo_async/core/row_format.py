@@ -49,7 +49,7 @@ class Record(NamedTuple):
     reported: int
     holder: str | None
     held_since: float
-    claim: int
+    claim_number: int
     """The number of the claim by which its holder took it; 0 without one."""
     key_fingerprint: str
     """Fingerprint of the key; never the key."""
@@ -184,7 +184,7 @@ def read_record(columns: Sequence[Any], revision: Revision, earlier: tuple[Revis
         settled_at=record.settled_at,
         holder=record.holder,
         held_since=record.held_since,
-        claim=record.claim,
+        claim=record.claim_number,
         reported=bool(record.reported),
         epoch=record.epoch,
         **{name: getattr(rest, name) for name in REST},

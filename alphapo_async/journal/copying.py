@@ -37,7 +37,7 @@ class Register(NamedTuple):
     """By account."""
     leases: dict[str, float]
     """By worker, when each one ends or ended."""
-    notes: dict[tuple[str, str], str]
+    texts: dict[tuple[str, str], str]
     """By account and name, the texts that it keeps, such as the state of callbacks."""
     epoch: Epoch = Epoch()
     """The epoch of the journal, which the copy keeps."""

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import Released, Requested, Revision
 from alphapo_async.core.models import Transaction, Withdrawal
-from alphapo_async.core.redaction import is_about, is_over, redacted, tombstone
+from alphapo_async.core.redaction import is_about, is_finished, redacted, tombstone
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import apply
 from tests.support.rows import (
@@ -59,9 +59,9 @@ def accepted(status: str | None) -> Row:
         (replace(accepted("confirmed"), holder="worker"), False),
     ],
 )
-def test_only_what_is_over_may_be_forgotten(known: Row, expected: bool) -> None:  # noqa: FBT001 - a table
+def test_only_what_is_finished_may_be_forgotten(known: Row, expected: bool) -> None:  # noqa: FBT001 - a table
     """Final, told, and nobody works on it."""
-    assert is_over(known) is expected
+    assert is_finished(known) is expected
 
 
 def test_a_row_is_about_whoever_it_was_for_in_any_revision() -> None:

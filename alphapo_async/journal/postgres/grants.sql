@@ -4,8 +4,8 @@
 -- Sends withdrawals: a worker, a backend, and the commands that change the journal. It removes no row and no line of a history.
 grant usage on schema {s} to {to};
 grant select on all tables in schema {s} to {to};
-grant insert on {s}.withdrawals, {s}.revisions, {s}.history, {s}.accounts, {s}.notes, {s}.workers to {to};
-grant update on {s}.withdrawals, {s}.journal, {s}.notes, {s}.workers to {to};
+grant insert on {s}.withdrawals, {s}.revisions, {s}.history, {s}.accounts, {s}.named_texts, {s}.workers to {to};
+grant update on {s}.withdrawals, {s}.journal, {s}.named_texts, {s}.workers to {to};
 grant update (count, last_at) on {s}.history to {to};
 grant delete on {s}.workers to {to};
 grant execute on all functions in schema {s} to {to};

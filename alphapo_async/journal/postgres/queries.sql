@@ -27,10 +27,10 @@ select * from json_populate_recordset(null::{s}.withdrawals, convert_from($2, 'U
 
 -- part note --
 -- Add the lines that were handed over to the histories of `made`; a repeated line changes its count alone.
-insert into {s}.history (withdrawal, {line})
+insert into {s}.history (withdrawal_id, {line})
 select made.id, {line}
-from made join json_populate_recordset(null::{s}.history, convert_from($3, 'UTF8')::json) line on line.withdrawal = made.place
-on conflict (withdrawal, number) do update set count = excluded.count, last_at = excluded.last_at
+from made join json_populate_recordset(null::{s}.history, convert_from($3, 'UTF8')::json) line on line.withdrawal_id = made.place
+on conflict (withdrawal_id, number) do update set count = excluded.count, last_at = excluded.last_at
 
 -- part between --
 -- Take the revisions that were corrected before the journal recorded them.
@@ -50,8 +50,8 @@ with asked as materialized ({rows}), added as (
 ), made as (
   select added.id, asked.id as place from added join asked using (account, foreign_id)
 ), corrected as (
-  insert into {s}.revisions (withdrawal, number, body, sha256, digest)
-  select made.id, number, body, sha256, digest from made join {between} on between.withdrawal = made.place
+  insert into {s}.revisions (withdrawal_id, number, body, sha256, digest)
+  select made.id, number, body, sha256, digest from made join {between} on between.withdrawal_id = made.place
 ), noted as ({note})
 select id, place, {durable} from made
 
@@ -61,11 +61,11 @@ with asked as materialized ({rows}), held as materialized (
   select w.id from {s}.withdrawals w join asked on asked.id = w.id and asked.row_version = w.row_version
   where exists ({here}) order by w.id for update of w
 ), kept as (
-  insert into {s}.revisions (withdrawal, number, body, sha256, digest)
+  insert into {s}.revisions (withdrawal_id, number, body, sha256, digest)
   select w.id, w.revision, w.body, w.sha256, w.digest
   from {s}.withdrawals w join held using (id) join asked using (id) where asked.body is not null
   union all
-  select held.id, number, body, sha256, digest from held join {between} on between.withdrawal = held.id
+  select held.id, number, body, sha256, digest from held join {between} on between.withdrawal_id = held.id
 ), changed as (
   update {s}.withdrawals w set row_version = w.row_version + 1, {changing},
     body = coalesce(asked.body, w.body), sha256 = coalesce(asked.sha256, w.sha256), digest = coalesce(asked.digest, w.digest)
@@ -81,15 +81,15 @@ select id, place, {durable} from made
 with held as materialized (
   select id from {s}.withdrawals where id = $4 and row_version = $5 and exists ({here}) for update
 ), bodies as (
-  update {s}.revisions r set body = '', sha256 = '' from held where r.withdrawal = held.id and $6
+  update {s}.revisions r set body = '', sha256 = '' from held where r.withdrawal_id = held.id and $6
 ), replies as (
   update {s}.history h set reply = '',
     what = case when kind <> 'callback' then what when what like 'does not fit%' then 'does not fit' else split_part(what, ';', 1) end
-  from held where h.withdrawal = held.id and $6
+  from held where h.withdrawal_id = held.id and $6
 ), dropped as (
-  delete from {s}.revisions r using held where r.withdrawal = held.id and not $6
+  delete from {s}.revisions r using held where r.withdrawal_id = held.id and not $6
 ), silenced as (
-  delete from {s}.history h using held where h.withdrawal = held.id and not $6
+  delete from {s}.history h using held where h.withdrawal_id = held.id and not $6
 ), changed as (
   update {s}.withdrawals w set row_version = w.row_version + 1, body = '', sha256 = '', rest = convert_from($2, 'UTF8')::json
   from held where w.id = held.id
@@ -106,7 +106,7 @@ join unnest($1::text[], $2::text[]) as asked(a, f) on w.account = asked.a and w.
 
 -- earlier --
 -- Return the earlier revisions of withdrawals.
-select withdrawal, number, body, digest from {s}.revisions where withdrawal = any($1::int8[]) order by number
+select withdrawal_id, number, body, digest from {s}.revisions where withdrawal_id = any($1::int8[]) order by number
 
 -- open --
 -- Return open rows, oldest first, page by page.
@@ -119,8 +119,8 @@ order by created_at, id limit $4
 -- Have a worker whose lease runs take fresh rows, the longest due first, without rows that another statement is just changing. It takes
 -- none under a number that was used before. Nothing found: no lease, or such a number, or the journal went back.
 with mine as materialized (
-  update {s}.workers set claims = $4
-  where worker = $3 and claims < $4 and not is_over and until > greatest($6::float8, {now}) and exists ({here})
+  update {s}.workers set last_claim = $4
+  where worker = $3 and last_claim < $4 and not has_ended and lease_until > greatest($6::float8, {now}) and exists ({here})
   returning {durable}
 ), fresh as materialized (
   select id from {s}.withdrawals
@@ -129,7 +129,7 @@ with mine as materialized (
   order by due_at limit $7 for update skip locked
 ), taken as (
   update {s}.withdrawals w
-  set row_version = w.row_version + 1, holder = $3, held_since = $6, claim = $4, key_fingerprint = $5, due_at = null, reported = false
+  set row_version = w.row_version + 1, holder = $3, held_since = $6, claim_number = $4, key_fingerprint = $5, due_at = null, reported = false
   from fresh where w.id = fresh.id
   returning w.*
 )
@@ -139,12 +139,12 @@ from mine left join (taken cross join {s}.journal) on true
 -- claimed --
 -- Return what a worker's claim took, where it was made before; an empty row where it took nothing.
 select w.id, row_version, body, digest, epoch_number, epoch_since, {columns_as_text}
-from {s}.workers left join {s}.withdrawals w on holder = worker and claim = claims cross join {s}.journal
-where worker = $1 and claims = $2
+from {s}.workers left join {s}.withdrawals w on holder = worker and claim_number = last_claim cross join {s}.journal
+where worker = $1 and last_claim = $2
 
 -- begun --
 -- Return the last claim of a worker whose rows may have begun.
-select greatest(claims - 1, 0) as begun from {s}.workers where worker = $1
+select greatest(last_claim - 1, 0) as begun from {s}.workers where worker = $1
 
 -- fresh_and_expired --
 -- Return rows that no worker sends any more, and that no claim has taken.
@@ -193,11 +193,11 @@ where id > $1 order by id limit $2
 -- history --
 -- Return the lines of a withdrawal, in order.
 select {line} from {s}.history
-where withdrawal = (select id from {s}.withdrawals where account = $1 and foreign_id = $2) order by number
+where withdrawal_id = (select id from {s}.withdrawals where account = $1 and foreign_id = $2) order by number
 
 -- histories --
 -- Return the lines of withdrawals, in order.
-select withdrawal, {line} from {s}.history where withdrawal = any($1::int8[]) order by withdrawal, number
+select withdrawal_id, {line} from {s}.history where withdrawal_id = any($1::int8[]) order by withdrawal_id, number
 
 -- sums --
 -- Return the sums of everything requested; what was open when the journal went back is unknown.
@@ -248,13 +248,14 @@ update {s}.journal set epoch_number = $1, epoch_since = $2
 -- Hold for a worker that has ended by the clocks of both ($1 and the database's: one that is fast cannot end another's lease), or whose lock
 -- is free. A free lock counts only where this start of the server, and this primary, have seen the worker; $2 are this process's own workers.
 (
-  is_over or until <= least($1::float8, {now})
+  has_ended or lease_until <= least($1::float8, {now})
   or (
-    session is not null and seen_at > pg_postmaster_start_time() and not worker = any($2::text[]) and identity = {s}.identity()
+    advisory_lock is not null and seen_at > extract(epoch from pg_postmaster_start_time()) and not worker = any($2::text[])
+    and identity = {s}.identity()
     and not exists (
       select from pg_locks where locktype = 'advisory' and granted and objsubid = 1
       and database = (select oid from pg_database where datname = current_database())
-      and classid::int8 = session >> 32 and objid::int8 = session & 4294967295
+      and classid::int8 = advisory_lock >> 32 and objid::int8 = advisory_lock & 4294967295
     )
   )
 )
@@ -273,25 +274,25 @@ select host from {s}.accounts where account = $1
 
 -- enlist --
 -- Record a worker and the end of its lease.
-insert into {s}.workers (worker, until, session, identity)
+insert into {s}.workers (worker, lease_until, advisory_lock, identity)
 select $2, $3, $4::int8, {s}.identity() where exists ({here} for share of j)
-on conflict (worker) do update set until = excluded.until, session = excluded.session, identity = excluded.identity
+on conflict (worker) do update set lease_until = excluded.lease_until, advisory_lock = excluded.advisory_lock, identity = excluded.identity
 returning {durable}
 
 -- renew --
 -- Prolong a lease that still runs.
-update {s}.workers set until = $3, seen_at = clock_timestamp(), session = $5::int8, identity = {s}.identity()
-where worker = $2 and not is_over and until > $4 and exists ({here})
+update {s}.workers set lease_until = $3, seen_at = {now}, advisory_lock = $5::int8, identity = {s}.identity()
+where worker = $2 and not has_ended and lease_until > $4 and exists ({here})
 returning {durable}
 
 -- end_all --
 -- End the leases of all workers that have ended, and return those: they are not prolonged any more.
-update {s}.workers set is_over = true where {ended} returning worker, until, {durable}
+update {s}.workers set has_ended = true where {ended} returning worker, lease_until, {durable}
 
 -- end_one --
 -- End the lease of one worker if it has ended.
-with ended as (update {s}.workers set is_over = true where worker = $3 and {ended} returning until)
-select (select until from ended) as until, exists (select from {s}.workers where worker = $3) as is_listed, {durable}
+with ended as (update {s}.workers set has_ended = true where worker = $3 and {ended} returning lease_until)
+select (select lease_until from ended) as lease_until, exists (select from {s}.workers where worker = $3) as is_listed, {durable}
 
 -- unlisted --
 -- Return the holders of rows that are on no list: from one holder to the next, not row by row.
@@ -304,7 +305,7 @@ select holder from held where holder is not null and not exists (select from {s}
 
 -- leave --
 -- End the lease of a worker that leaves.
-update {s}.workers set until = least(until, $2), is_over = true where worker = $1 returning {durable}
+update {s}.workers set lease_until = least(lease_until, $2), has_ended = true where worker = $1 returning {durable}
 
 -- strike --
 -- Remove a worker that holds nothing any more.
@@ -312,25 +313,25 @@ delete from {s}.workers where worker = $1 and not exists (select from {s}.withdr
 
 -- remember --
 -- Keep a text.
-insert into {s}.notes (account, name, text) select $2, $3, $4 where exists ({here} for share of j)
+insert into {s}.named_texts (account, name, text) select $2, $3, $4 where exists ({here} for share of j)
 on conflict (account, name) do update set text = excluded.text
 returning {durable}
 
 -- swap --
 -- Keep a text ($5) if another one ($4, null for none) was kept until now, or if it is there already.
-insert into {s}.notes (account, name, text)
-select $2, $3, $5 where ($4::text is null or exists (select from {s}.notes where account = $2 and name = $3))
+insert into {s}.named_texts (account, name, text)
+select $2, $3, $5 where ($4::text is null or exists (select from {s}.named_texts where account = $2 and name = $3))
   and exists ({here} for share of j)
-on conflict (account, name) do update set text = excluded.text where notes.text in ($4, $5)
+on conflict (account, name) do update set text = excluded.text where named_texts.text in ($4, $5)
 returning {durable}
 
 -- recall --
 -- Return a text that is kept.
-select text from {s}.notes where account = $1 and name = $2
+select text from {s}.named_texts where account = $1 and name = $2
 
--- notes --
+-- named_texts --
 -- Return all texts that are kept.
-select account, name, text from {s}.notes order by account, name
+select account, name, text from {s}.named_texts order by account, name
 
 -- hosts --
 -- Return all accounts.
@@ -338,11 +339,11 @@ select account, host from {s}.accounts order by account
 
 -- leases --
 -- Return all workers.
-select worker, until from {s}.workers order by worker
+select worker, lease_until from {s}.workers order by worker
 
--- load_notes --
+-- load_named_texts --
 -- Record the texts that another journal kept.
-insert into {s}.notes (account, name, text) select * from unnest($1::text[], $2::text[], $3::text[])
+insert into {s}.named_texts (account, name, text) select * from unnest($1::text[], $2::text[], $3::text[])
 
 -- load_hosts --
 -- Record the accounts that another journal kept.
@@ -350,8 +351,8 @@ insert into {s}.accounts (account, host) select * from unnest($1::text[], $2::te
 
 -- load_leases --
 -- Record the workers that another journal kept; they have ended, and any of their rows may have begun.
-insert into {s}.workers (worker, until, is_over, claims)
-select worker, until, true, 9223372036854775807 from unnest($1::text[], $2::float8[]) as old(worker, until)
+insert into {s}.workers (worker, lease_until, has_ended, last_claim)
+select worker, lease_until, true, 9223372036854775807 from unnest($1::text[], $2::float8[]) as old(worker, lease_until)
 
 -- server --
 -- Return what the server is, and the process behind this connection.

@@ -221,7 +221,7 @@ def _between(draft: Draft) -> list[Revision]:
 
 
 def _revision(place: int, revision: Revision) -> dict[str, Any]:
-    return {"withdrawal": place, "number": revision.number, **_bytes_of(revision)}
+    return {"withdrawal_id": place, "number": revision.number, **_bytes_of(revision)}
 
 
 def _bytes_of(revision: Revision) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def _merged(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
 
 def _line(place: int, entry: Entry) -> dict[str, Any]:
     line = asdict(entry)
-    line["withdrawal"], line["what"], line["reply"] = place, _clean(entry.what), _hex(entry.reply)
+    line["withdrawal_id"], line["what"], line["reply"] = place, _clean(entry.what), _hex(entry.reply)
     return line
 
 

@@ -41,16 +41,16 @@ class PostgresWorkers:
 
     async def register(self, fetch: Fetch) -> Register:
         """Return accounts and workers."""
-        hosts, leases, notes = (
+        hosts, leases, texts = (
             await fetch(self._sql["hosts"]),
             await fetch(self._sql["leases"]),
-            await fetch(self._sql["notes"]),
+            await fetch(self._sql["named_texts"]),
         )
         [epoch] = await fetch(self._sql["look"])
         return Register(
             {each[0]: each[1] for each in hosts},
             {each[0]: each[1] for each in leases},
-            {(each[0], each[1]): each[2] for each in notes},
+            {(each[0], each[1]): each[2] for each in texts},
             epoch_of(epoch),
         )
 
@@ -59,18 +59,18 @@ class PostgresWorkers:
         await fetch(self._sql["set_epoch"], register.epoch.number, register.epoch.since)
         await fetch(self._sql["load_hosts"], list(register.hosts), list(register.hosts.values()))
         await fetch(self._sql["load_leases"], list(register.leases), list(register.leases.values()))
-        accounts, names = [key[0] for key in register.notes], [key[1] for key in register.notes]
-        await fetch(self._sql["load_notes"], accounts, names, list(register.notes.values()))
+        accounts, names = [key[0] for key in register.texts], [key[1] for key in register.texts]
+        await fetch(self._sql["load_named_texts"], accounts, names, list(register.texts.values()))
 
     async def find_dead(self, fetch: Fetch, now: float, own: list[str]) -> list[tuple[str, float]]:
         """Return workers that ended, and holders of rows that are on no list: these have left, and could send until now at the latest."""
-        ended = [(each["worker"], each["until"]) for each in await fetch(self._sql["end_all"], now, own)]
+        ended = [(each["worker"], each["lease_until"]) for each in await fetch(self._sql["end_all"], now, own)]
         return ended + [(each["holder"], now) for each in await fetch(self._sql["unlisted"])]
 
     async def ended(self, fetch: Fetch, worker: str, now: float, own: list[str]) -> float | None:
         """Return until when a worker could send, if it ended."""
         [found] = await fetch(self._sql["end_one"], now, own, worker)
-        until: float | None = found["until"]
+        until: float | None = found["lease_until"]
         return until if found["is_listed"] else now
 
 

@@ -51,15 +51,15 @@ order by due_at limit ?4
 
 -- claimed --
 -- Return what a worker's claim took.
-{row} where holder = ? and claim = ? order by id
+{row} where holder = ? and claim_number = ? order by id
 
 -- claims --
 -- Return the number of a worker's last claim.
-select claims from workers where worker = ?
+select last_claim from workers where worker = ?
 
 -- number_claim --
 -- Record that a worker whose lease runs makes this claim, unless it was made before.
-update workers set claims = ?2 where worker = ?1 and claims < ?2 and until > ?3
+update workers set last_claim = ?2 where worker = ?1 and last_claim < ?2 and lease_until > ?3
 
 -- unreported --
 -- Return settled rows whose outcome was not handed out.
@@ -80,7 +80,7 @@ where account = ? and key_fingerprint = ? and created_at > ? and state = 'accept
 
 -- earlier --
 -- Return the earlier revisions of a withdrawal.
-select number, body, digest from revisions where withdrawal = ? order by number
+select number, body, digest from revisions where withdrawal_id = ? order by number
 
 -- next_place --
 -- Return the place of the next new withdrawal.
@@ -100,26 +100,26 @@ update withdrawals set body = ?, sha256 = ?, digest = ? where id = ?
 
 -- keep_revision --
 -- Keep the bytes of the present revision of a withdrawal, before it is corrected.
-insert into revisions (withdrawal, number, body, sha256, digest)
+insert into revisions (withdrawal_id, number, body, sha256, digest)
 select id, revision, body, sha256, digest from withdrawals where id = ?
 
 -- add_line --
 -- Add a line to a history.
-insert into history (withdrawal, {line}) values (?, {line_values})
+insert into history (withdrawal_id, {line}) values (?, {line_values})
 
 -- count_line --
 -- Record how often a line of a history was repeated.
-insert into history (withdrawal, {line}) values (?, {line_values})
-on conflict (withdrawal, number) do update set count = excluded.count, last_at = excluded.last_at
+insert into history (withdrawal_id, {line}) values (?, {line_values})
+on conflict (withdrawal_id, number) do update set count = excluded.count, last_at = excluded.last_at
 
 -- history --
 -- Return the lines of a withdrawal, in order.
-select {line} from history where withdrawal = (select id from withdrawals where account = ? and foreign_id = ?) order by number
+select {line} from history where withdrawal_id = (select id from withdrawals where account = ? and foreign_id = ?) order by number
 
 -- has_line --
 -- Return whether a history has reached this line.
 select exists (
-  select 1 from history join withdrawals on withdrawals.id = withdrawal where account = ? and foreign_id = ? and number >= ?
+  select 1 from history join withdrawals on withdrawals.id = withdrawal_id where account = ? and foreign_id = ? and number >= ?
 )
 
 -- figures --
@@ -133,21 +133,21 @@ update withdrawals set body = x'', sha256 = '', rest = ? where id = ?
 
 -- forget_revisions --
 -- Remove the bytes of its earlier revisions.
-update revisions set body = x'', sha256 = '' where withdrawal = ?
+update revisions set body = x'', sha256 = '' where withdrawal_id = ?
 
 -- forget_replies --
 -- Remove AlphaPo's words from its history: the times, the kinds and what they prove stay.
 update history set reply = x'', what = case when kind <> 'callback' then what when what like 'does not fit%' then 'does not fit'
   else substr(what, 1, instr(what || ';', ';') - 1) end
-where withdrawal = ?
+where withdrawal_id = ?
 
 -- drop_revisions --
 -- Remove its earlier revisions.
-delete from revisions where withdrawal = ?
+delete from revisions where withdrawal_id = ?
 
 -- drop_history --
 -- Remove its history.
-delete from history where withdrawal = ?
+delete from history where withdrawal_id = ?
 
 -- bind --
 -- Bind an account to its host, unless it is bound already.
@@ -163,27 +163,27 @@ select account, host from accounts order by account
 
 -- remember --
 -- Keep a text.
-insert or replace into notes (account, name, text) values (?, ?, ?)
+insert or replace into named_texts (account, name, text) values (?, ?, ?)
 
 -- recall --
 -- Return a text that is kept.
-select text from notes where account = ? and name = ?
+select text from named_texts where account = ? and name = ?
 
--- notes --
+-- named_texts --
 -- Return all texts that are kept.
-select account, name, text from notes order by account, name
+select account, name, text from named_texts order by account, name
 
 -- enlist --
 -- Record a worker, the end of its lease, and the inode of the file that it locked.
-insert into workers (worker, until, lock_inode) values (?, ?, ?)
+insert into workers (worker, lease_until, lock_inode) values (?, ?, ?)
 
 -- renew --
 -- Prolong a lease that still runs.
-update workers set until = ? where worker = ? and until > ?
+update workers set lease_until = ? where worker = ? and lease_until > ?
 
 -- leave --
 -- End the lease of a worker that leaves.
-update workers set until = min(until, ?) where worker = ?
+update workers set lease_until = min(lease_until, ?) where worker = ?
 
 -- strike --
 -- Remove a worker that holds nothing any more.
@@ -191,11 +191,11 @@ delete from workers where worker = ?1 and not exists (select 1 from withdrawals 
 
 -- lease --
 -- Return a worker's lease.
-select worker, until, lock_inode from workers where worker = ?
+select worker, lease_until, lock_inode from workers where worker = ?
 
 -- leases --
 -- Return all leases.
-select worker, until, lock_inode from workers
+select worker, lease_until, lock_inode from workers
 
 -- unlisted --
 -- Return the holders of rows that are on no list: from one holder to the next, not row by row.

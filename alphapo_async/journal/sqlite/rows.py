@@ -223,8 +223,8 @@ class SqliteRows:
 
     def register(self) -> Register:
         """Return what is kept beside withdrawals."""
-        notes = {(account, name): text for account, name, text in self._run("notes")}
-        return Register(self.hosts(), {leased.worker: leased.until for leased in self.leases()}, notes, self.epoch())
+        texts = {(account, name): text for account, name, text in self._run("named_texts")}
+        return Register(self.hosts(), {leased.worker: leased.until for leased in self.leases()}, texts, self.epoch())
 
     def enlist(self, worker: str, until: float, lock_inode: int | None) -> None:
         """Give a worker its lease; one without a lock is judged by its lease alone."""

@@ -18,9 +18,9 @@ insert into journal values (1, {readable_from}, '{needs_release}', 0, null);
 
 create table workers (
   worker text primary key,
-  until real not null,
+  lease_until real not null,
   lock_inode integer,
-  claims integer not null default 0
+  last_claim integer not null default 0
 ) without rowid;
 
 create table withdrawals (
@@ -37,7 +37,7 @@ create table withdrawals (
   reported integer not null,
   holder text,
   held_since real not null,
-  claim integer not null,
+  claim_number integer not null,
   key_fingerprint text not null,
   source text,
   alphapo_id text,
@@ -58,16 +58,16 @@ create index withdrawals_held on withdrawals (holder, id) where holder is not nu
 create index withdrawals_unreported on withdrawals (account, id) where reported = 0 and state <> 'open';
 
 create table revisions (
-  withdrawal integer not null references withdrawals (id),
+  withdrawal_id integer not null references withdrawals (id),
   number integer not null,
   body blob not null,
   sha256 text not null,
   digest text not null,
-  primary key (withdrawal, number)
+  primary key (withdrawal_id, number)
 ) without rowid;
 
 create table history (
-  withdrawal integer not null references withdrawals (id),
+  withdrawal_id integer not null references withdrawals (id),
   number integer not null,
   at real not null,
   kind text not null,
@@ -78,10 +78,10 @@ create table history (
   release text not null,
   count integer not null,
   last_at real,
-  primary key (withdrawal, number)
+  primary key (withdrawal_id, number)
 ) without rowid;
 
-create table notes (
+create table named_texts (
   account text not null,
   name text not null,
   text text not null,

@@ -103,7 +103,7 @@ async def test_every_statement_is_understood(connection: Any) -> None:
 async def test_a_claim_takes_rows_in_the_order_in_which_they_were_due(fetch: Fetch) -> None:
     """As the pure transition has it; a row of nulls where there are none, and nothing under a number that was used."""
     far = 4e9
-    await fetch("insert into s.workers (worker, until) values ('w', $1)", far)
+    await fetch("insert into s.workers (worker, lease_until) values ('w', $1)", far)
     left = [row(name, created_at=at, holder=None, held_since=0.0) for name, at in (("b", 2.0), ("a", 3.0), ("c", 9.0))]
     await ROWS.write(fetch, [draft(each) for each in left])
     claim = Claim("w", 1, "new key", 5.0, 9)

@@ -31,7 +31,7 @@ def test_everything_is_made_in_the_schema_that_is_named() -> None:
     assert "{s}" not in made
     for query in queries("payments").values():
         assert not re.search(
-            r"(from|join|into|update) (journal|withdrawals|history|revisions|workers|accounts|notes)\b", query
+            r"(from|join|into|update) (journal|withdrawals|history|revisions|workers|accounts|named_texts)\b", query
         )
 
 
@@ -218,14 +218,14 @@ async def test_a_payer_only_adds_to_the_history(connect: tuple[str, Connect]) ->
     await payer.execute(statement(schema, payment))
     changes = [
         f"delete from {schema}.{table}"
-        for table in ("withdrawals", "revisions", "history", "accounts", "notes", "journal")
+        for table in ("withdrawals", "revisions", "history", "accounts", "named_texts", "journal")
     ]
     changes += [
         f"update {schema}.revisions set body = ''",
         f"update {schema}.history set what = ''",
         f"truncate {schema}.history",
     ]
-    for refused in (*changes, f"drop table {schema}.notes", f"create table {schema}.more (one integer)"):
+    for refused in (*changes, f"drop table {schema}.named_texts", f"create table {schema}.more (one integer)"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await payer.execute(refused)
     assert await payer.execute(f"update {schema}.history set count = 2") == "UPDATE 1"

@@ -76,7 +76,9 @@ async def test_a_lock_says_nothing_of_whom_this_start_of_the_server_has_not_seen
     """After a restart every lock is gone, and nobody need be dead."""
     await connection.fetch(workers._sql["enlist"], STAMP, "w", FAR, 7)
     schema = workers._sql["renew"].split(".")[0].removeprefix("update ")
-    await connection.execute(f"update {schema}.workers set seen_at = pg_postmaster_start_time() - interval '1 s'")
+    await connection.execute(
+        f"update {schema}.workers set seen_at = extract(epoch from pg_postmaster_start_time()) - 1"
+    )
     assert await workers.ended(connection.fetch, "w", 0.0, []) is None
     await connection.fetch(workers._sql["renew"], STAMP, "w", FAR, 0.0, 7)
     assert await workers.ended(connection.fetch, "w", 0.0, []) == FAR
@@ -255,8 +257,8 @@ async def test_whoever_holds_a_row_and_is_on_no_list_is_found_by_a_few_looks_at_
     await connection.fetch(workers._sql["enlist"], STAMP, "w", FAR, None)
     schema = workers._sql["renew"].split(".")[0].removeprefix("update ")
     held = (
-        f"insert into {schema}.withdrawals (account, foreign_id, state, counted_as, currency, amount, created_at, reported, holder, "
-        "held_since, claim, key, revision, epoch, rest, body, sha256, digest) "
+        f"insert into {schema}.withdrawals (account, foreign_id, state, counted_as, requested_currency, requested_amount, created_at, "
+        "reported, holder, held_since, claim_number, key_fingerprint, revision, epoch, rest, body, sha256, digest) "
         "select 'a', $1 || number, 'open', 'open', 'BTC', 1, 0, true, $1, 0, 0, '', 1, 0, '{}', '', '', '' "
         "from generate_series(1, $2) number"
     )

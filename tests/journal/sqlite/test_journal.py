@@ -181,7 +181,7 @@ async def test_a_held_journal_is_read_whole_and_closed_for_good(path: Path) -> N
     assert await journal.hosts() == {ACCOUNT: "h"}
     register = await journal.register()
     assert (register.hosts, register.leases) == ({ACCOUNT: "h"}, {"worker": 50.0})
-    assert register.notes == {(ACCOUNT, "callback 7"): "text"}
+    assert register.texts == {(ACCOUNT, "callback 7"): "text"}
     [first] = await journal.dump(0, 1)
     [second] = await journal.dump(first.place, 9)
     assert (first.row.foreign_id, second.row.foreign_id) == ("f", "g")

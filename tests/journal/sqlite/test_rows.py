@@ -273,7 +273,7 @@ def test_all_that_is_kept_is_handed_on_in_order(rows: SqliteRows) -> None:
     assert rows.has_line("default", row().foreign_id, line.number)
     assert not rows.has_line("default", "g", 0)
     assert rows.hosts() == {"default": "h"}
-    assert rows.register().notes == {("default", "callback 7"): "text"}
+    assert rows.register().texts == {("default", "callback 7"): "text"}
     assert rows.recall("default", "callback 7") == "text"
     assert rows.recall("default", "another") is None
     [first] = rows.dump(0, 1)
