@@ -68,7 +68,7 @@ def row_pairs(row: Row) -> list[tuple[str, str]]:
         ("refusal", refusal(row)),
         ("key refused", row.code or ""),
         ("differences", "; ".join(map(str, row.differences))),
-        ("by hand", row.word or ""),
+        ("by hand", row.decision or ""),
         ("contradiction", row.contradiction or ""),
         ("last word", why(row) if row.state in _HAS_LAST_WORD else ""),
     ]
@@ -115,7 +115,7 @@ def why(row: Row) -> str:
         "conflict": f"the foreign_id was already used for another payment: {existing(row) or 'it is no longer kept'}",
         "key_refused": f"key refused: AlphaPo does not accept the key or the signature ({row.code or 'its code is no longer kept'})",
     }
-    return f"settled by hand: {row.word}" if is_by_hand(row) else words.get(row.state, "")
+    return f"settled by hand: {row.decision}" if is_by_hand(row) else words.get(row.state, "")
 
 
 def _why_ended(row: Row) -> str:

@@ -66,7 +66,7 @@ def fields_of(row: Row) -> dict[str, Any]:
         "look_ups": row.look_ups,
         "revision": row.revision.number,
         "sha256": hashlib.sha256(row.revision.body).hexdigest() if row.revision.body else None,
-        "reason": row.word or row.contradiction or row.reason or None,
+        "reason": row.decision or row.contradiction or row.reason or None,
         "fees": fees_text(transaction) or None,
     }
 

@@ -86,7 +86,7 @@ def settle(
             err=True,
         )
         sys.exit(Exit.REFUSED)
-    echo(f"{foreign_id}: {row.word or ''}")
+    echo(f"{foreign_id}: {row.decision or ''}")
 
 
 async def settle_in(
@@ -150,7 +150,7 @@ def _why_not(row: Row, now: float, *, waits_for_quiet: bool, is_correction: bool
         )
     if row.state != "open" and not is_correction:
         if is_by_hand(row):
-            return f"it was {row.word}. --correct replaces that decision."
+            return f"it was {row.decision}. --correct replaces that decision."
         return f"it is {row.state}. Only an open row can be settled by hand."
     if waits_for_quiet and _is_early(row, now):
         return (

@@ -162,8 +162,8 @@ def _outcome_of_row(result: FlightResult, row: Row) -> Withdrawal | WithdrawalEr
 
 
 def _negative_outcome(name: str, row: Row, about: dict[str, Any]) -> WithdrawalError:
-    if row.state == "rejected" and row.word is not None:
-        text = f"{name} was settled by hand, as {row.word}. AlphaPo itself has not reported it."
+    if row.state == "rejected" and row.decision is not None:
+        text = f"{name} was settled by hand, as {row.decision}. AlphaPo itself has not reported it."
         return WithdrawalRejected(text, errors=row.refusal or {}, **about)
     if row.state == "rejected":
         errors = row.refusal or {}

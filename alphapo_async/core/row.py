@@ -149,7 +149,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     differences: tuple[Difference, ...] = ()
     contradiction: str | None = None
     """What was reported before and is now known to be wrong."""
-    word: str | None = None
+    decision: str | None = None
     """Who settled it by hand, and why."""
     checked_at: float | None = None
     """When AlphaPo was last asked about it or called back, or a worker last released it."""
@@ -211,7 +211,7 @@ def is_fresh(row: Row) -> bool:
 
 def is_by_hand(row: Row) -> bool:
     """Return whether a person's decision is in force: AlphaPo itself has given no outcome of the withdrawal."""
-    if row.word is None:
+    if row.decision is None:
         return False
     return row.state == "rejected" or (
         row.state == "accepted" and row.withdrawal is not None and row.withdrawal.source == "journal"

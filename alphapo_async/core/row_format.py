@@ -109,7 +109,7 @@ class _Rest(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     transaction: Transaction | None = None
     differences: tuple[Difference, ...] = ()
     contradiction: str | None = None
-    word: str | None = None
+    decision: str | None = None
     checked_at: float | None = None
     refresh_after: float | None = None
     settled_by: str | None = None

@@ -361,7 +361,7 @@ def _reopened(row: Row, asked: Requested, now: float) -> Row:
         reason="",
         code=None,
         differences=(),
-        word=None,
+        decision=None,
     )
     return _held(opened, asked, now)
 
@@ -402,7 +402,7 @@ def _apply_decision(row: Row, decision: OperatorDecision, now: float, assumption
     if is_worked_on or not is_due:
         return row
     state: State = "accepted" if decision.is_accepted else "rejected"
-    decided = replace(row, word=decision.text, withdrawal=None)
+    decided = replace(row, decision=decision.text, withdrawal=None)
     if decision.is_correction and state != row.state:
         # A caller may have relied on the earlier decision: `resume` reports this one.
         decided = replace(decided, reported=False, contradiction=f"{state} after {row.state}")

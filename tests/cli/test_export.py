@@ -111,7 +111,7 @@ def test_memory_cannot_be_exported() -> None:
 def test_a_row_tells_all_that_it_knows() -> None:
     """The digest is that of the bytes that were signed; the txids are those that AlphaPo told."""
     told = Transaction(id=7, transactions=(TransactionPart(txid="one"), TransactionPart(), TransactionPart(txid="two")))
-    fields = fields_of(replace(ACCEPTED_ROW, transaction=told, word="accepted by anna: seen", settled_at=2.5))
+    fields = fields_of(replace(ACCEPTED_ROW, transaction=told, decision="accepted by anna: seen", settled_at=2.5))
     assert fields["txids"] == ["one", "two"]
     assert fields["reason"] == "accepted by anna: seen"
     assert fields["sha256"] == hashlib.sha256(ACCEPTED_ROW.revision.body).hexdigest()

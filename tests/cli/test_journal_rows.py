@@ -52,7 +52,7 @@ def test_a_row_says_all_it_knows() -> None:
                 withdrawal=Withdrawal(id=7, status="processing"),
                 transaction=Transaction(id=7, transactions=(TransactionPart(txid="abc", amount=Decimal(1)),)),
                 differences=(Difference("amount", "1", "2"),),
-                word="accepted by anna: seen",
+                decision="accepted by anna: seen",
                 contradiction="accepted after rejected",
             )
         )
@@ -172,7 +172,7 @@ def test_times_in_a_line_are_what_people_call_them() -> None:
             "AlphaPo refused it; its reason is no longer kept",
         ),
         (
-            replace(REJECTED_ROW, refusal=None, word="rejected by anna: not there"),
+            replace(REJECTED_ROW, refusal=None, decision="rejected by anna: not there"),
             "none moved, by the operator's decision; the funds may be released",
             "settled by hand: rejected by anna: not there",
         ),

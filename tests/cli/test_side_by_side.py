@@ -118,7 +118,7 @@ ACCEPTED = structs.replace(row(), contradiction="accepted after rejected")
     [
         (REJECTED, ACCEPTED, FOUND, "AlphaPo contradicts what was reported before: accepted after rejected. A person"),
         (
-            structs.replace(REJECTED, word="rejected by anna: not there"),
+            structs.replace(REJECTED, decision="rejected by anna: not there"),
             ACCEPTED,
             FOUND,
             "It was rejected by anna: not there; AlphaPo contradicts what was reported",
@@ -159,7 +159,7 @@ def test_a_rejected_row_shows_the_refusal_and_that_no_money_moved() -> None:
 
 def test_an_id_that_nobody_knows_is_left_out() -> None:
     """Settled by hand, without AlphaPo's id."""
-    known = structs.replace(row(), withdrawal=Withdrawal(id=None, source="journal"), word="accepted by anna: seen")
+    known = structs.replace(row(), withdrawal=Withdrawal(id=None, source="journal"), decision="accepted by anna: seen")
     assert "id" not in lines(known, None)
     assert lines(known, None)["why"] == ("settled by hand: accepted by anna: seen", "")
 

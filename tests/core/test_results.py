@@ -439,7 +439,7 @@ def test_a_conflict_says_what_differs() -> None:
 
 def test_a_word_of_the_operator_is_told_as_his() -> None:
     """AlphaPo has refused nothing."""
-    error = error_of(row_with("rejected", word="rejected by anna: it is not in the back office"))
+    error = error_of(row_with("rejected", decision="rejected by anna: it is not in the back office"))
     assert isinstance(error, WithdrawalRejected)
     assert str(error).startswith(
         "Withdrawal 'payout-17' was settled by hand, as rejected by anna: it is not in the back office. AlphaPo itself"

@@ -200,12 +200,12 @@ def test_a_no_that_is_doubted_is_open_again_and_without_its_time() -> None:
 @pytest.mark.parametrize(
     ("one", "expected"),
     [
-        (row(state="rejected", word="rejected by anna: not there"), True),
+        (row(state="rejected", decision="rejected by anna: not there"), True),
         (row(state="rejected"), False),
-        (row(state="accepted", word="w", withdrawal=Withdrawal(id="5", source="journal")), True),
-        (row(state="accepted", word="w", withdrawal=Withdrawal(id="5", source="look-up")), False),
-        (row(state="accepted", word="w"), False),
-        (row(state="open", word="w"), False),
+        (row(state="accepted", decision="w", withdrawal=Withdrawal(id="5", source="journal")), True),
+        (row(state="accepted", decision="w", withdrawal=Withdrawal(id="5", source="look-up")), False),
+        (row(state="accepted", decision="w"), False),
+        (row(state="open", decision="w"), False),
     ],
 )
 def test_a_decision_is_in_force_until_alphapo_gives_an_outcome(one: Row, expected: bool) -> None:  # noqa: FBT001 - a column

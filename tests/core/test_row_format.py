@@ -37,7 +37,7 @@ FULL = replace(
     ),
     withdrawal=Withdrawal(id=None, source="journal"),
     expires_at=5.5,
-    word="accepted by anna: seen",
+    decision="accepted by anna: seen",
     checked_at=1_800_000_000.123456,
     refusal={"amount": ["no", "never"]},
 )

@@ -393,7 +393,7 @@ MARKED: dict[str, Any] = {
     "reason": "queue",
     "code": "bad_header_key",
     "differences": MISMATCHED.differences,
-    "word": "rejected by anna: not there",
+    "decision": "rejected by anna: not there",
     "expires_at": 6.0,
     "reported": True,
 }
@@ -625,9 +625,9 @@ FREE_DOUBT = replace(DOUBTED, holder=None)
 def test_the_operator_settles_what_nobody_works_on() -> None:
     """With name and reason on record; accepted with AlphaPo's id where it is known."""
     rejected = apply(FREE_DOUBT, OperatorDecision("anna", "not in the dashboard", is_accepted=False), 9.0)
-    assert (rejected.state, rejected.word) == ("rejected", "rejected by anna: not in the dashboard")
+    assert (rejected.state, rejected.decision) == ("rejected", "rejected by anna: not in the dashboard")
     accepted = apply(FREE_DOUBT, OperatorDecision("anna", "seen there", is_accepted=True, id="55"), 9.0)
-    assert (accepted.state, accepted.word) == ("accepted", "accepted with id 55 by anna: seen there")
+    assert (accepted.state, accepted.decision) == ("accepted", "accepted with id 55 by anna: seen there")
     assert accepted.withdrawal == Withdrawal(id="55", foreign_id="f", amount=Decimal(1), source="journal")
 
 
@@ -651,8 +651,8 @@ def test_the_operator_amends_an_earlier_decision(first: OperatorDecision, second
     assert (corrected.state, corrected.withdrawal) == (straight.state, straight.withdrawal)
     assert (corrected.settled_at, corrected.reported) == (10.0, False)
     assert corrected.contradiction == f"{corrected.state} after {decided.state}"
-    assert corrected.word is not None
-    assert "who corrects an earlier decision" in corrected.word
+    assert corrected.decision is not None
+    assert "who corrects an earlier decision" in corrected.decision
 
 
 def test_the_operator_corrects_an_id() -> None:
