@@ -145,7 +145,7 @@ def history_rows(history: list[Entry]) -> list[tuple[str, ...]]:
     return [
         (
             moment(line.at).removesuffix(_ZONE),
-            clean(f"{line.kind}: {_what(line)}{_how_often(line)}"),
+            clean(f"{line.kind.replace('_', ' ')}: {_what(line)}{_how_often(line)}"),
             "" if line.http_status is None else str(line.http_status),
             clean((line.worker or "")[:8]),
             line.release,
@@ -159,7 +159,7 @@ def _what(line: Entry) -> str:
     if line.kind in ("attempt", "look-up"):
         name, colon, reason = line.what.partition(": ")
         return f"{_EXPLAINED.get(name, name.replace('_', ' '))}{colon}{reason}"
-    if line.kind in ("lapsed", "control"):
+    if line.kind in ("lease_expired", "control"):
         return _SECONDS.sub(lambda found: moment(float(found[0])), line.what)
     return line.what
 

@@ -73,7 +73,11 @@ def contradiction(before: Row | None, now: Row | None, answer: Transaction | Alp
         return f"AlphaPo has a withdrawal under this foreign_id, and it is not taken for this one, which is {_state(now)}. {_LOOK}"
     if now.contradiction is None:
         return None
-    was = f"It was {before.decision}; " if before is not None and before.state in NEGATIVE_STATES and before.decision else ""
+    was = (
+        f"It was {before.decision}; "
+        if before is not None and before.state in NEGATIVE_STATES and before.decision
+        else ""
+    )
     return f"{was}AlphaPo contradicts what was reported before: {now.contradiction.replace('_', ' ')}. {_LOOK}"
 
 

@@ -59,7 +59,7 @@ KEPT_CALLBACK: Final = 64 * 1_024
 """Bytes of a callback that are kept: one that is not longer can be replayed."""
 DOES_NOT_FIT: Final = "does not fit"
 """How the line of a callback begins that contradicts its row."""
-_COUNTED: Final = frozenset({"request", "look-up", "callback", "given up", "replayed"})
+_COUNTED: Final = frozenset({"request", "look-up", "callback", "released", "replayed"})
 """What comes again and again: an equal line is counted. Any other line begins anew."""
 _MOST_COUNTED: Final = 8
 """Lines that a row remembers in order to count them."""
@@ -71,8 +71,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     at: float
     kind: str
-    """`request`, `attempt`, `look-up`, `callback`, `control`, `given up`, `lapsed`, `replayed`, `remembered`, `unfrozen`, `operator`,
-    `redacted` or `pruned`."""
+    """`request`, `attempt`, `look-up`, `callback`, `control`, `released`, `lease_expired`, `replayed`, `remembered`, `unfrozen`,
+    `operator`, `redacted` or `pruned`."""
     what: str
     worker: str | None = None
     http_status: int | None = None
@@ -148,7 +148,7 @@ def requested(asked: Requested, before: Row, after: Row, now: float, release: st
     if asked.is_awaited or asked.worker is None:
         return Entry(now, "request", _became(asked, before, after), asked.worker, release=release)
     if before.state == "open" and after.state != "open":
-        return Entry(now, "given up", after.reason, asked.worker, release=release)
+        return Entry(now, "released", after.reason, asked.worker, release=release)
     return None
 
 
@@ -238,9 +238,9 @@ def _described(evidence: Evidence) -> tuple[str, str, str | None] | None:  # noq
         case ControlFound(worker, accepted_at):
             return "control", f"another withdrawal, accepted at {accepted_at:.3f}, is shown", worker
         case Released(worker, reason):
-            return "given up", reason, worker
+            return "released", reason, worker
         case LeaseExpired(worker, until):
-            return "lapsed", f"its worker let go of it without a word, and could send until {until:.3f}", worker
+            return "lease_expired", f"its worker let go of it without a word, and could send until {until:.3f}", worker
         case Remembered(worker):
             return "remembered", "accepted before the journal went back, as this worker saw it", worker
         case Unfrozen(by, because):

@@ -61,7 +61,7 @@ def test_one_withdrawal_is_shown_with_its_history(path: Path) -> None:
         "address:                  a\n",
         "fingerprint key",
         "in doubt: connection lost",
-        "given up: queue",
+        "released: queue",
     ):
         assert words in told.stdout
     assert '"foreign_id"' not in told.stdout
@@ -172,7 +172,7 @@ def test_json_has_the_fields_of_the_export(path: Path) -> None:
     """One row with its history; the totals as plain decimals in strings."""
     shown = json.loads(invoke("journal", "show", "free", "--json", "--journal", str(path)).stdout)
     assert (shown["foreign_id"], shown["outcome"], shown["amount"]) == ("free", "unknown", "0.5")
-    assert [line["kind"] for line in shown["history"]] == ["attempt", "given up"]
+    assert [line["kind"] for line in shown["history"]] == ["attempt", "released"]
     totals = json.loads(invoke("journal", "totals", "--json", "--journal", str(path)).stdout)
     assert (totals["account"], totals["totals"]["BTC"]["requested"]) == ("default", "2.5")
 

@@ -61,8 +61,13 @@ FULL = Transaction(
         (CalledBack(Transaction(id=7, status="pending")), "callback", "pending", None),
         (CalledBack(FULL, doubt="amount"), "callback", "does not fit: amount", None),
         (ControlFound("w", 5.0), "control", "another withdrawal, accepted at 5.000, is shown", "w"),
-        (Released("w", "queue"), "given up", "queue", "w"),
-        (LeaseExpired("w", 5.0), "lapsed", "its worker let go of it without a word, and could send until 5.000", "w"),
+        (Released("w", "queue"), "released", "queue", "w"),
+        (
+            LeaseExpired("w", 5.0),
+            "lease_expired",
+            "its worker let go of it without a word, and could send until 5.000",
+            "w",
+        ),
         (
             Remembered("w", OURS, Withdrawal(id=7)),
             "remembered",
@@ -156,7 +161,7 @@ def test_the_round_of_a_worker_is_no_request() -> None:
     round_, free = replace(ASKED, is_awaited=False), row(holder=None)
     assert requested(round_, free, row(), 9.0, "1.0") is None
     expired = replace(NOT_SENT_ROW, reason="expired")
-    assert requested(round_, free, expired, 9.0, "1.0") == Entry(9.0, "given up", "expired", "worker", release="1.0")
+    assert requested(round_, free, expired, 9.0, "1.0") == Entry(9.0, "released", "expired", "worker", release="1.0")
 
 
 LOOK_UP = Entry(1.0, "look-up", "none", "w", 404, b"none", "1.0")
@@ -232,6 +237,6 @@ def test_long_lines_are_counted_by_a_digest_of_what_they_say() -> None:
 
 def test_short_lines_are_counted_by_what_they_say() -> None:
     """Without a status and a reply the words are the mark."""
-    known, _ = noted(row(), [Entry(1.0, "given up", "queue")])
-    _, (again,) = noted(known, [Entry(2.0, "given up", "queue")])
+    known, _ = noted(row(), [Entry(1.0, "released", "queue")])
+    _, (again,) = noted(known, [Entry(2.0, "released", "queue")])
     assert (known.counted[0].mark, again.number, again.count) == ("queue", 1, 2)

@@ -77,9 +77,9 @@ async def test_the_history_is_written_with_the_row_in_every_kind_of_journal(kind
     )
     lines = [(line.kind, line.what) for line in await engine.journal.history("shop", "f")]
     await engine.journal.aclose()
-    assert [kind for kind, _ in lines] == ["request", "lapsed", "request", "attempt", "attempt", "callback"]
+    assert [kind for kind, _ in lines] == ["request", "lease_expired", "request", "attempt", "attempt", "callback"]
     results = ["recorded", "taken on", "in_doubt: lost", "accepted", "confirmed"]
-    assert [what for kind, what in lines if kind != "lapsed"] == results
+    assert [what for kind, what in lines if kind != "lease_expired"] == results
 
 
 def test_a_request_counts_only_if_a_caller_still_waits_when_it_is_written() -> None:
@@ -746,7 +746,7 @@ def test_the_rows_of_a_worker_that_is_gone_are_in_doubt_unless_they_were_not_beg
             )
             await engine.recorder.end_holding(row, "one", 9.0, begun)
             row = await engine.recorder.find("f") or row
-            lines = [line for line in await engine.journal.history("shop", "f") if line.kind == "lapsed"]
+            lines = [line for line in await engine.journal.history("shop", "f") if line.kind == "lease_expired"]
             found.append((row.holder, row.could_leave_until, len(lines)))
         return found
 

@@ -425,7 +425,10 @@ def test_what_the_journal_takes_on_after_it_refused_it_is_freed_and_settled(*, h
                 working.cancel()
         row = await journal.find("default", "a")
         assert row is not None
-        assert next(line.kind for line in await journal.history("default", "a") if line.kind != "request") == "lapsed"
+        assert (
+            next(line.kind for line in await journal.history("default", "a") if line.kind != "request")
+            == "lease_expired"
+        )
         return row.state
 
     assert run(story()) == "accepted"
@@ -454,7 +457,7 @@ def test_what_is_freed_may_have_left_until_then_by_the_later_clock(*, is_own: bo
             working = asyncio.ensure_future(alphapo.work())
             await asyncio.sleep(200)
             working.cancel()
-        line = next(line for line in await journal.history("default", "lost") if line.kind == "lapsed")
+        line = next(line for line in await journal.history("default", "lost") if line.kind == "lease_expired")
         return float(line.what.rpartition(" ")[2]) - line.at
 
     assert run(story()) == pytest.approx(2.0, abs=0.01)

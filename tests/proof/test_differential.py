@@ -25,7 +25,7 @@ def test_payments_made_at_once_come_to_the_same_in_every_kind_of_journal(seed: i
 def test_the_stories_have_everything_in_their_histories() -> None:
     """Otherwise the test would compare too little: each kind of line that a client writes, and counts."""
     history = "".join(str(sequential("memory", seed).history) for seed in range(30))
-    for kind in ("request", "attempt", "look-up", "callback", "given up", "lapsed", "operator"):
+    for kind in ("request", "attempt", "look-up", "callback", "released", "lease_expired", "operator"):
         assert f"'{kind}'" in history, kind
     assert "does not fit" in history
     assert "revision 2" in history

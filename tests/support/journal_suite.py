@@ -697,7 +697,7 @@ class ForgettingSuite:
         assert (row.withdrawal.id, row.withdrawal.status) == ("id of f", "confirmed")
         history = [(entry.kind, entry.what, entry.reply) for entry in await journal.history(ACCOUNT, "f")]
         assert history == [
-            ("given up", "queue", b""),
+            ("released", "queue", b""),
             ("attempt", "accepted", b""),
             ("callback", "confirmed", b""),
             ("callback", "does not fit", b""),

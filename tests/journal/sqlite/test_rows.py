@@ -179,7 +179,7 @@ def test_the_history_is_added_to(rows: SqliteRows) -> None:
     """In order, a repeated line as a count, and read by foreign_id."""
     place = insert(rows, row())
     attempt = Entry(1.0, "attempt", "accepted", "w", 201, b"{}", "1.0", number=1)
-    left = Entry(2.0, "given up", "queue", "w", number=2)
+    left = Entry(2.0, "released", "queue", "w", number=2)
     again = replace(left, at=3.0, count=2, last_at=3.0)
     rows.add_history([(place, line) for line in (attempt, left, again)])
     assert rows.history("default", "f") == [attempt, replace(left, count=2, last_at=3.0)]

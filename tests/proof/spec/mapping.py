@@ -263,14 +263,14 @@ class _Mapping:
                 return  # the specification allows what changes nothing
             case "request":
                 self._asks(at, line, worker, event)
-            case "lapsed":
+            case "lease_expired":
                 self._lapses(at, line, worker)
             case "look-up":
                 self._records_look_up(at, line, worker)
             case "control":
                 self._add(at, "control", worker)
                 self._add(at, "record", worker)
-            case "given up":
+            case "released":
                 self._gives_up(at, worker)
             case "callback" | "remembered":
                 self._shows(at, line, event)
