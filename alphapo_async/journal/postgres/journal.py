@@ -268,8 +268,8 @@ class PostgresJournal:
 
     def enqueue_statement(self, row: Row, line: Entry, host: str, expires_in: float, resend_within: float) -> str:
         """Return a statement that records this row, with the first line of its history, inside the transaction in which it runs."""
-        times = {"expires_in": expires_in, "resend_within": resend_within, "epochs": 0 if self._is_lossless else 1}
-        return self._rows.enqueue_statement(row, line, host, times)
+        times = {"expires_in": expires_in, "resend_within": resend_within}
+        return self._rows.enqueue_statement(row, line, host, times, failover_is_lossless=self._is_lossless)
 
     async def find(self, account: str, foreign_id: str) -> Row | None:
         """Return the row, None if the journal has none."""

@@ -65,11 +65,13 @@ class PostgresRows:
         self._sql = queries(schema)
         self._readable = Readable()
 
-    def enqueue_statement(self, row: Row, line: Entry, host: str, times: Mapping[str, float]) -> str:
+    def enqueue_statement(
+        self, row: Row, line: Entry, host: str, times: Mapping[str, float], *, failover_is_lossless: bool
+    ) -> str:
         """Return the statement that records a new row for the workers: the database reads its columns from the body.
 
-        `times` has `expires_in` and `resend_within` in seconds, and `epochs`: by how many the first sight of another identity raises the
-        journal's epoch.
+        `times` has `expires_in` and `resend_within` in seconds. Where failovers lose nothing, the first sight of another identity begins no
+        other epoch of the journal.
 
         It has no parameters, and no character that any driver takes for one: what is handed over stands in it as hexadecimal digits.
         """
@@ -79,7 +81,7 @@ class PostgresRows:
             "key_fingerprint": row.key_fingerprint,
             "body": row.revision.body.hex(),
         }
-        asked = _encode({**handed, **times, "release": line.release})
+        asked = _encode({**handed, **times, "failover_is_lossless": failover_is_lossless, "release": line.release})
         return f"select {self._schema}.enqueue(decode('{asked.hex()}', 'hex'))"
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────

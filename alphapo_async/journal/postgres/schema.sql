@@ -212,14 +212,14 @@ declare
   bound text;
 begin
   if (select array_agg(one.key order by one.key collate "C") from json_each(handed) one)
-      <> array['account', 'body', 'epochs', 'expires_in', 'host', 'key_fingerprint', 'release', 'resend_within']
-    or coalesce((handed ->> 'epochs') not in ('0', '1') or (handed ->> 'expires_in')::double precision <= 0
+      <> array['account', 'body', 'expires_in', 'failover_is_lossless', 'host', 'key_fingerprint', 'release', 'resend_within']
+    or coalesce((handed ->> 'failover_is_lossless') not in ('true', 'false') or (handed ->> 'expires_in')::double precision <= 0
       or (handed ->> 'release') !~ '^[0-9A-Za-z.+-]{{1,40}}$' or handed ->> 'host' = '', true)
   then
     raise exception 'This is no request of a client; nothing was enqueued.' using errcode = 'invalid_parameter_value';
   end if;
   select * into here from {s}.journal for share;
-  if here.identity <> {s}.identity() and handed ->> 'epochs' = '1' then  -- that nothing was lost is for a worker to record
+  if here.identity <> {s}.identity() and handed ->> 'failover_is_lossless' = 'false' then  -- that nothing was lost is for a worker to record
     update {s}.journal set identity = {s}.identity(), epoch_number = epoch_number + 1, epoch_since = moment
     where identity <> {s}.identity();
     select * into here from {s}.journal for share;

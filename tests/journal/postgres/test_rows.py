@@ -24,7 +24,7 @@ from tests.support import postgres
 from tests.support.journal_suite import asked, same
 
 BEGUN = Entry(0.0, "request", "enqueued: 1 BTC", release="1.0", number=1)
-TIMES = {"expires_in": 100.0, "resend_within": 100.0, "epochs": 1}
+TIMES = {"expires_in": 100.0, "resend_within": 100.0}
 STAMP = "here 0"
 HERE = """
 create or replace function s.identity() returns text language sql as $$ select 'here' $$;
@@ -232,7 +232,7 @@ async def test_a_row_can_be_enqueued_by_a_statement_without_parameters(fetch: Fe
     """By the database's clock, once, and for one payment only."""
     strange = asked("it's :a %s \\ 😀", worker=None)
     wanted = new_row("default", "it's :a %s \\ 😀", strange, 0.0, is_durable=True)
-    statement = ROWS.enqueue_statement(wanted, BEGUN, "h", TIMES)
+    statement = ROWS.enqueue_statement(wanted, BEGUN, "h", TIMES, failover_is_lossless=False)
     assert statement.translate({ord(sign): None for sign in ":%$?"}) == statement
     assert [each[0] for each in await fetch(statement)] == [True]
     assert [each[0] for each in await fetch(statement)] == [False]
@@ -258,13 +258,13 @@ async def test_a_row_can_be_enqueued_by_a_statement_without_parameters(fetch: Fe
 async def test_what_must_not_be_enqueued_is_refused(fetch: Fetch, row: Row, host: str, spoil: str, error: Any) -> None:
     """Another payment, one that was tried in vain, or another host's."""
     first = new_row("default", "a", asked("a"), 0.0, is_durable=True)
-    await fetch(ROWS.enqueue_statement(first, BEGUN, "h", TIMES))
+    await fetch(ROWS.enqueue_statement(first, BEGUN, "h", TIMES, failover_is_lossless=False))
     if spoil:
         await fetch(spoil)
     with pytest.raises(
         error, match=r"(not|nothing was) enqueued|enqueue it again|moved no money \(rejected\); enqueue this one"
     ):
-        await fetch(ROWS.enqueue_statement(row, BEGUN, host, TIMES))
+        await fetch(ROWS.enqueue_statement(row, BEGUN, host, TIMES, failover_is_lossless=False))
 
 
 def test_bytes_that_another_release_wrote_are_the_same_payment() -> None:

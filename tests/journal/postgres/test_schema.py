@@ -73,8 +73,9 @@ def statement(schema: str, payment: WithdrawalRequest, host: str = "h") -> str:
     """Return the statement of a client that enqueues a payment."""
     wanted = Requested(None, Revision(encode_body(payment), payment), "0123456789abcdef")
     row = new_row("shop", payment.foreign_id, wanted, 0.0, is_durable=True)
-    times = {"expires_in": 100.0, "resend_within": 100.0, "epochs": 1}
-    return PostgresRows(schema).enqueue_statement(row, Entry(0.0, "request", "enqueued", release="1.0"), host, times)
+    times = {"expires_in": 100.0, "resend_within": 100.0}
+    line = Entry(0.0, "request", "enqueued", release="1.0")
+    return PostgresRows(schema).enqueue_statement(row, line, host, times, failover_is_lossless=False)
 
 
 def forged(honest: str, **changed: Any) -> str:
@@ -142,7 +143,7 @@ HELD = {"row": {"holder": "worker", "held_since": 1.0}}
         {"digest": "1:00"},
         {"host": None},
         {"host": ""},
-        {"epochs": 7},
+        {"failover_is_lossless": 7},
         {"expires_in": -1},
         {"release": "'; drop"},
         {"key_fingerprint": ""},
