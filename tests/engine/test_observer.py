@@ -89,21 +89,21 @@ class Heard:
 )
 def test_attempts_and_look_ups_say_what_they_prove(evidence: Evidence, shown: tuple[str | None, ...]) -> None:
     """The judgement's word, its reason and AlphaPo's code, and never what stands in the errors."""
-    heard = Heard()
-    heard.learned(OPEN, OPEN, evidence)
-    [event] = heard.events
+    seen = Heard()
+    seen.learned(OPEN, OPEN, evidence)
+    [event] = seen.events
     assert (event.name, event.proof, event.reason, event.code) == shown
     assert event.outcome is None
 
 
 def test_other_events_have_what_they_name_in_fields_of_its_own() -> None:
     """No listener has to read the reason."""
-    heard = Heard()
-    heard.observer.key_changed("fingerprint", "bad_header_key")
-    heard.observer.on_not_final(changed(OPEN, withdrawal=Withdrawal(id=7, status="processing")))
-    heard.observer.callback_not_in_journal(Transaction(id=7, status="confirmed", foreign_id="payout-17"))
-    heard.observer.on_task_failed("work", ValueError())
-    shown = [(event.code, event.alphapo_status, event.task) for event in heard.events]
+    seen = Heard()
+    seen.observer.key_changed("fingerprint", "bad_header_key")
+    seen.observer.on_not_final(changed(OPEN, withdrawal=Withdrawal(id=7, status="processing")))
+    seen.observer.callback_not_in_journal(Transaction(id=7, status="confirmed", foreign_id="payout-17"))
+    seen.observer.on_task_failed("work", ValueError())
+    shown = [(event.code, event.alphapo_status, event.task) for event in seen.events]
     assert shown == [
         ("bad_header_key", None, None),
         (None, "processing", None),
@@ -202,11 +202,11 @@ def test_figures_that_differ_are_reported_once() -> None:
 
 def test_an_event_names_the_withdrawal_and_counts() -> None:
     """Time, account, foreign_id and the row's figures after the evidence are told."""
-    heard = Heard()
+    seen = Heard()
 
-    heard.learned(OPEN, changed(OPEN, attempts=3, look_ups=2), attempt(InDoubt("HTTP 502")))
+    seen.learned(OPEN, changed(OPEN, attempts=3, look_ups=2), attempt(InDoubt("HTTP 502")))
 
-    (event,) = heard.events
+    (event,) = seen.events
     assert (event.at, event.account, event.foreign_id) == (42.5, "ops", "payout-17")
     assert (event.attempts, event.look_ups) == (3, 2)
 

@@ -97,7 +97,7 @@ async def test_nobody_is_known_to_have_ended_of_whom_nothing_is_known() -> None:
     workers = PostgresWorkers("s")
 
     async def fetch(*_: object) -> list[Any]:
-        return [{"until": None, "is_listed": False}]
+        return [{"lease_until": None, "is_listed": False}]
 
     assert await workers.ended(fetch, "w", 5.0, []) == 5.0
 
@@ -107,7 +107,7 @@ async def test_whoever_holds_something_and_is_on_no_list_is_among_the_dead() -> 
     workers = PostgresWorkers("s")
 
     async def fetch(query: str, *_: object) -> list[Any]:
-        return [{"worker": "gone", "until": 3.0}] if query == workers._sql["end_all"] else [{"holder": "ghost"}]
+        return [{"worker": "gone", "lease_until": 3.0}] if query == workers._sql["end_all"] else [{"holder": "ghost"}]
 
     assert await workers.find_dead(fetch, 5.0, []) == [("gone", 3.0), ("ghost", 5.0)]
 
