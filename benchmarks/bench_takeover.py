@@ -37,7 +37,7 @@ _QUIET = 60.0
 
 _FREED = """
 select h.at, coalesce(w.settled_at, 'infinity') as settled_at
-from alphapo.history h join alphapo.withdrawals w on w.id = h.withdrawal where h.kind = 'lapsed'
+from alphapo.history h join alphapo.withdrawals w on w.id = h.withdrawal_id where h.kind = 'lease_expired'
 """
 
 
