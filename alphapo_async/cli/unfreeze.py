@@ -115,7 +115,7 @@ async def _chosen(opened: Journal, owner: str, foreign_id: str | None) -> AsyncI
     if foreign_id is not None:
         row = await opened.find(owner, foreign_id)
         if row is None or not is_frozen(row):
-            raise click.UsageError(
+            raise click.ClickException(  # exit code 1, as `settle` has it
                 f"{clean(foreign_id)!r} of account {clean(owner)!r} is not frozen. Nothing was changed."
             )
         yield row

@@ -129,7 +129,7 @@ def _wrong(line: dict[str, str], booked: AcceptedWithdrawal | None) -> str | Non
         return f"{line['outcome']}, and AlphaPo does not have it" if line["outcome"] != "rejected" else None
     outcome = "accepted" if booked.status == "confirmed" else "failed"
     expected = (outcome, str(booked.id), booked.status, f"{booked.id:064x}" if outcome == "accepted" else "")
-    found = (line["outcome"], line["id"], line["status"], line["txid"])
+    found = (line["outcome"], line["id"], line["status"], line["txids"])
     if found != expected:
         return f"{found}, and AlphaPo has {expected}"
     return "a fee is missing" if outcome == "accepted" and not line["fees"] else None
