@@ -291,8 +291,8 @@ async def test_nothing_is_gone_through_before_something_is_due() -> None:
     journal = MemoryJournal()
     await hear(journal, "f", asked("f"), LOST, Released("worker", ""), now=90.0)
 
-    assert await journal.find_due(ACCOUNT, 179.0, 10) == []
-    assert [row.foreign_id for row in await journal.find_due(ACCOUNT, 180.0, 10)] == ["f"]
+    assert await journal.find_due(ACCOUNT, 178.0, 10) == []
+    assert [row.foreign_id for row in await journal.find_due(ACCOUNT, 179.0, 10)] == ["f"]
     await journal.update(ACCOUNT, "f", lambda known: (replace(cast("Row", known), holder="worker"), ()))
     assert await journal.find_due(ACCOUNT, 181.0, 10) == []
     assert await journal.find_due(ACCOUNT, 182.0, 10) == []
