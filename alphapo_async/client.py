@@ -22,7 +22,7 @@ from alphapo_async.core.evidence import ReplyExcerpt
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import KEPT_CALLBACK
 from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
-from alphapo_async.core.rate_limit import budget_left, is_outage
+from alphapo_async.core.rate_limit import is_outage, retry_budget_left
 from alphapo_async.core.reference_data import Currency, Quote, quote_request
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.retry_policy import RetryPolicy
@@ -465,10 +465,10 @@ class AlphapoClient:
             account=account,
             at=engine.context.now(),
             in_flight=len(self._registry.flights),
-            budget_left=budget_left(engine.limiter.state, loop.time()),
+            retry_budget_left=retry_budget_left(engine.limiter.state, loop.time()),
             is_outage=is_outage(engine.limiter.state),
-            oldest_open=rows[0].created_at if rows else None,
-            oldest_doubt=min((row.doubt_since for row in rows if row.doubt_since is not None), default=None),
+            oldest_open_at=rows[0].created_at if rows else None,
+            oldest_doubt_at=min((row.doubt_since for row in rows if row.doubt_since is not None), default=None),
             frozen=await journal.count_frozen(account),
             has_lease=engine.lease.is_running,
             failing=self.failing,

@@ -390,19 +390,19 @@ def test_the_health_of_a_client_is_told() -> None:
         account="shop",
         at=EPOCH,
         in_flight=0,
-        budget_left=100.0,
+        retry_budget_left=100.0,
         is_outage=False,
-        oldest_open=None,
-        oldest_doubt=None,
+        oldest_open_at=None,
+        oldest_doubt_at=None,
         frozen=0,
     )
     assert before.is_ready
     assert before.has_lease
-    assert (begun.in_flight, begun.oldest_open, begun.oldest_doubt, begun.is_outage) == (9, EPOCH, None, False)
-    assert (after.in_flight, after.oldest_open, after.is_outage) == (9, EPOCH, True)
-    assert after.oldest_doubt is not None
-    assert EPOCH <= after.oldest_doubt < after.at
-    assert 0.0 <= after.budget_left < 100.0
+    assert (begun.in_flight, begun.oldest_open_at, begun.oldest_doubt_at, begun.is_outage) == (9, EPOCH, None, False)
+    assert (after.in_flight, after.oldest_open_at, after.is_outage) == (9, EPOCH, True)
+    assert after.oldest_doubt_at is not None
+    assert EPOCH <= after.oldest_doubt_at < after.at
+    assert 0.0 <= after.retry_budget_left < 100.0
 
 
 def test_no_secret_signature_or_body_is_told_anywhere(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,7 +16,7 @@ Spans: `withdrawal`, a child of the span that is current where it is requested; 
 | `alphapo.callbacks` | counter, {callback} | by `alphapo.status` |
 | `alphapo.contradictions` | counter, {contradiction} | AlphaPo shows the opposite of what it showed before: an operator should look |
 | `alphapo.key.refused` | gauge, {key} | 1 while AlphaPo does not accept the key |
-| `alphapo.budget.left` | gauge, {request} | retries and look-ups that may leave at once, from 0 to 100 |
+| `alphapo.retry_budget.left` | gauge, {request} | retries and look-ups that may leave at once, from 0 to 100 |
 | `alphapo.circuit_breaker.open` | gauge, {breaker} | 1 while AlphaPo gives no readable answers |
 | `alphapo.journal.duration` | histogram, s | until a withdrawal was recorded |
 | `alphapo.journal.failures` | counter, {failure} | the journal could not be used, by a worker in its loop or for a withdrawal |
@@ -297,7 +297,7 @@ class _Meters:
         )
         self.oldest_open = level(f"{name}oldest_open.age", "s", "Age of the oldest withdrawal that is not settled")
         self.oldest_doubt = level(f"{name}oldest_doubt.age", "s", "Age of the oldest doubt")
-        self.budget = level("alphapo.budget.left", "{request}", "Retries and look-ups that may leave at once")
+        self.budget = level("alphapo.retry_budget.left", "{request}", "Retries and look-ups that may leave at once")
         self.breaker = level("alphapo.circuit_breaker.open", "{breaker}", "1 while AlphaPo gives no readable answers")
         self.frozen = level("alphapo.journal.frozen", "{withdrawal}", "Open rows that no worker sends")
         self.key_refused = level("alphapo.key.refused", "{key}", "1 while AlphaPo does not accept the key")
@@ -319,9 +319,9 @@ class _Meters:
 
     def tell_health(self, health: Health) -> None:
         about = {"alphapo.account": health.account}
-        self.oldest_open.set(_age(health.oldest_open, health.at), about)
-        self.oldest_doubt.set(_age(health.oldest_doubt, health.at), about)
-        self.budget.set(health.budget_left, about)
+        self.oldest_open.set(_age(health.oldest_open_at, health.at), about)
+        self.oldest_doubt.set(_age(health.oldest_doubt_at, health.at), about)
+        self.budget.set(health.retry_budget_left, about)
         self.breaker.set(int(health.is_outage), about)
         self.frozen.set(health.frozen, about)
 

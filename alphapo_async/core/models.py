@@ -629,13 +629,13 @@ class Health(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """When it was asked."""
     in_flight: int
     """Withdrawals that this client is working on now."""
-    budget_left: float
+    retry_budget_left: float
     """Retries and look-ups that may leave at once, from 0 to 100; it refills by itself and with every readable answer."""
     is_outage: bool
     """AlphaPo gives no readable answers: withdrawals leave only as probes, one at a time."""
-    oldest_open: float | None
+    oldest_open_at: float | None
     """When the oldest withdrawal was asked for that is not settled; None if all are. Over all clients of the account."""
-    oldest_doubt: float | None
+    oldest_doubt_at: float | None
     """Since when the oldest doubt lasts, among the 1,000 oldest open withdrawals; None if there is none."""
     frozen: int
     """Open withdrawals that no worker sends since the journal went back in time; see `alphapo runbook failover`."""

@@ -123,6 +123,8 @@ def is_no_longer_refreshed(row: Row) -> bool:
 def _due_while_open(row: Row) -> float:
     if row.checked_at is None:
         return max(row.created_at, row.not_before)
-    since = row.created_at if row.doubt_since is None else row.doubt_since  # it may have waited for long before it was sent
+    since = (
+        row.created_at if row.doubt_since is None else row.doubt_since
+    )  # it may have waited for long before it was sent
     pause = min(max(row.checked_at - since, SOON), HOUR) if is_in_doubt(row) else SOON
     return max(row.checked_at + pause, row.not_before)

@@ -21,12 +21,12 @@ __all__ = [
     "Permit",
     "Priority",
     "ReplyClass",
-    "budget_left",
     "classify",
     "is_outage",
     "may_leave_at",
     "on_reply",
     "on_sent",
+    "retry_budget_left",
     "still_permits",
 ]
 
@@ -111,7 +111,7 @@ def is_outage(state: LimiterState) -> bool:
     return state.outage_since is not None
 
 
-def budget_left(state: LimiterState, now: float) -> float:
+def retry_budget_left(state: LimiterState, now: float) -> float:
     """Return how many tokens the bucket holds at this time, from 0 to 100."""
     return max(0.0, _tokens(state, now))
 

@@ -286,7 +286,11 @@ def test_the_gauges_follow_while_a_client_is_watched() -> None:
 
     async def story() -> list[Any]:
         seen: list[list[Any]] = []
-        names = ("alphapo.withdrawal.oldest_open.age", "alphapo.withdrawal.oldest_doubt.age", "alphapo.budget.left")
+        names = (
+            "alphapo.withdrawal.oldest_open.age",
+            "alphapo.withdrawal.oldest_doubt.age",
+            "alphapo.retry_budget.left",
+        )
         async with client(Wire([LOST] * 9, [HTML_502] * 99), account="shop", on_event=backend.telemetry) as alphapo:
             async with backend.telemetry.watching(alphapo, every=5.0):
                 await asyncio.sleep(1.0)

@@ -850,8 +850,8 @@ def test_a_conversion_pays_out_another_currency(convert_to: str | None, *, is_co
 
 def test_a_client_of_which_a_task_keeps_failing_is_not_ready() -> None:
     """Which one, `failing` names."""
-    usual: dict[str, Any] = {"account": "a", "at": 0.0, "in_flight": 0, "budget_left": 1.0, "is_outage": False}
-    healthy = Health(**usual, oldest_open=None, oldest_doubt=None, frozen=0)
+    usual: dict[str, Any] = {"account": "a", "at": 0.0, "in_flight": 0, "retry_budget_left": 1.0, "is_outage": False}
+    healthy = Health(**usual, oldest_open_at=None, oldest_doubt_at=None, frozen=0)
     assert healthy.is_ready
     assert not msgspec.structs.replace(healthy, failing=("work",)).is_ready
 

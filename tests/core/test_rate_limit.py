@@ -18,12 +18,12 @@ from alphapo_async.core.rate_limit import (
     Permit,
     Priority,
     ReplyClass,
-    budget_left,
     classify,
     is_outage,
     may_leave_at,
     on_reply,
     on_sent,
+    retry_budget_left,
     still_permits,
 )
 from alphapo_async.core.replies import (
@@ -122,10 +122,10 @@ def test_time_gives_half_a_token_a_second() -> None:
 
 def test_what_is_left_of_the_budget_is_told() -> None:
     """Between nothing and all of it, refilled by time."""
-    assert budget_left(LimiterState(tokens=100.0, counted_at=5.0), 5.0) == 100.0
-    assert budget_left(LimiterState(tokens=100.0, counted_at=5.0), 9.0) == 100.0
-    assert budget_left(LimiterState(tokens=10.0, counted_at=5.0), 9.0) == 12.0
-    assert budget_left(LimiterState(tokens=-1.0, counted_at=5.0), 6.0) == 0.0
+    assert retry_budget_left(LimiterState(tokens=100.0, counted_at=5.0), 5.0) == 100.0
+    assert retry_budget_left(LimiterState(tokens=100.0, counted_at=5.0), 9.0) == 100.0
+    assert retry_budget_left(LimiterState(tokens=10.0, counted_at=5.0), 9.0) == 12.0
+    assert retry_budget_left(LimiterState(tokens=-1.0, counted_at=5.0), 6.0) == 0.0
 
 
 def test_time_is_counted_from_the_last_token() -> None:

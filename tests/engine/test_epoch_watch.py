@@ -186,7 +186,7 @@ def test_an_id_that_the_journal_forgot_is_looked_up_first(is_known_to_alphapo: b
             if is_known_to_alphapo:
                 wire._accept("a", {"currency": "BTC", "amount": "0.0015", "address": "bc1qmadeup"})
             paid = await alphapo.withdraw(request("a"))
-            assert (await alphapo.health()).budget_left == 100.0
+            assert (await alphapo.health()).retry_budget_left == 100.0
             return paid.source
 
     assert run(story()) == ("look-up" if is_known_to_alphapo else "reply")
