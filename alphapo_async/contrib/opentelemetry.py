@@ -15,7 +15,7 @@ Spans: `withdrawal`, a child of the span that is current where it is requested; 
 | `alphapo.withdrawal.oldest_open.age`, `.oldest_doubt.age` | gauges, s | 0 if there is none |
 | `alphapo.callbacks` | counter, {callback} | by `alphapo.status` |
 | `alphapo.contradictions` | counter, {contradiction} | AlphaPo shows the opposite of what it showed before: an operator should look |
-| `alphapo.key.refused` | gauge, {key} | 1 while AlphaPo does not accept the key |
+| `alphapo.key.refused` | gauge, {key} | 1 while AlphaPo does not accept the key, by `alphapo.key_fingerprint` |
 | `alphapo.retry_budget.left` | gauge, {request} | retries and look-ups that may leave at once, from 0 to 100 |
 | `alphapo.circuit_breaker.open` | gauge, {breaker} | 1 while AlphaPo gives no readable answers |
 | `alphapo.journal.duration` | histogram, s | until a withdrawal was recorded |
@@ -254,7 +254,8 @@ class Telemetry:
         self._meters.journal_went_back.add(1, _of(event))
 
     def _key_changed(self, event: Event) -> None:
-        self._meters.key_refused.set(1 if event.name == "key refused" else 0, _of(event))
+        about = {**_of(event), "alphapo.key_fingerprint": event.key_fingerprint or ""}
+        self._meters.key_refused.set(1 if event.name == "key refused" else 0, about)
 
     def _task_failed(self, event: Event) -> None:
         self._meters.task_failures.add(1, _of(event))
@@ -307,7 +308,6 @@ class _Meters:
         for counter in (self.contradictions, self.journal_failures, self.journal_went_back, self.task_failures):
             counter.add(0, about)
         self.active.add(0, about)
-        self.key_refused.set(0, about)
         for counter, name, values in (
             (self.outcomes, "outcome", get_args(EventOutcome)),
             (self.attempts, "proof", get_args(ProofName)),

@@ -176,7 +176,8 @@ def test_a_refused_key_is_an_error() -> None:
     sent, withdrawal = backend.spans
     assert [span.status.status_code for span in (sent, withdrawal)] == [StatusCode.ERROR] * 2
     assert [(span.attributes or {})["error.type"] for span in (sent, withdrawal)] == ["403", "key_refused"]
-    assert backend.metrics()["alphapo.key.refused"] == [({"alphapo.account": "default"}, 1)]
+    [(about, refused)] = backend.metrics()["alphapo.key.refused"]
+    assert (about["alphapo.account"], len(about["alphapo.key_fingerprint"]), refused) == ("default", 16, 1)
 
 
 def test_counters_exist_at_zero_from_the_start() -> None:
@@ -191,7 +192,7 @@ def test_counters_exist_at_zero_from_the_start() -> None:
     seen = {name: {value for _, value in points} for name, points in backend.metrics().items()}
     counters = ("contradictions", "journal.failures", "journal.went_back", "task.failures", "callbacks")
     withdrawals = ("outcomes", "attempts", "look_ups", "active")
-    zeros = [*counters, *(f"withdrawal.{name}" for name in withdrawals), "key.refused", "circuit_breaker.open"]
+    zeros = [*counters, *(f"withdrawal.{name}" for name in withdrawals), "circuit_breaker.open"]
     assert {name: seen[f"alphapo.{name}"] for name in zeros} == {name: {0} for name in zeros}
     assert len(backend.metrics()["alphapo.withdrawal.outcomes"]) == 8
 
@@ -238,8 +239,9 @@ def test_what_happens_without_a_flight_is_counted_too() -> None:
         event("outage began"),
         event("journal went back", reason="3 rows are frozen."),
         event("task failed", task="work", reason="work: ValueError"),
-        event("key refused", code="bad_header_key"),
-        event("key accepted"),
+        event("key refused", code="bad_header_key", key_fingerprint="old"),
+        event("key refused", code="bad_header_key", key_fingerprint="new"),
+        event("key accepted", key_fingerprint="new"),
         event("journal failed", reason="The disk is full."),
         event("look-up", foreign_id="a", proof="found", http_status=200),
         msgspec.structs.replace(event("attempt"), name="a name of a later release"),
@@ -250,7 +252,8 @@ def test_what_happens_without_a_flight_is_counted_too() -> None:
     assert told["alphapo.callbacks"] == [({**SHOP, "alphapo.status": name}, 1) for name in ("confirmed", "other")]
     assert told["alphapo.journal.went_back"] == [(SHOP, 1)]
     assert told["alphapo.task.failures"] == [(SHOP, 1)]
-    assert backend.metrics()["alphapo.key.refused"] == [(SHOP, 0)]
+    keys = [({**SHOP, "alphapo.key_fingerprint": name}, refused) for name, refused in (("old", 1), ("new", 0))]
+    assert backend.metrics()["alphapo.key.refused"] == keys
     assert told["alphapo.contradictions"] == [(SHOP, 1)]
     assert told["alphapo.withdrawal.outcomes"] == [({**SHOP, "alphapo.outcome": "accepted"}, 1)]
     assert told["alphapo.circuit_breaker.open"] == [(SHOP, 1)]
