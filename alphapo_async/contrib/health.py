@@ -5,7 +5,8 @@
         await client.work()
 
 `/livez` answers 200 while the event loop runs and no background task has failed ten times in a row. It asks neither AlphaPo nor the
-journal: an outage of either must not restart every process. `/readyz` answers 200 while the journal can be read and the lease runs.
+journal: an outage of either must not restart every process. `/readyz` answers 200 while the journal can be read and `Health.is_ready`
+holds: the lease runs, and `/livez` answers 200.
 Otherwise both answer 503 and the reason. `/metrics` shows what `metrics` returns, such as `metrics_page` of `contrib.prometheus`; without
 it, it answers 501 and a sentence.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from http import HTTPStatus
 from typing import Final, TypeAlias
 
@@ -48,7 +49,7 @@ def health_routes(
     """
 
     async def live(_request: web.Request) -> web.Response:
-        return _answer([f"task {task} fails again and again" for task in client.failing])
+        return _answer(_failing(client.failing))
 
     async def ready(_request: web.Request) -> web.Response:
         return _answer(await _not_ready(client, within))
@@ -110,7 +111,11 @@ async def _not_ready(client: AlphapoClient, within: float) -> list[str]:
         return ["the client is closed"]
     except AlphapoError:
         return ["the journal cannot be read"]
-    return [] if health.has_lease else ["no lease"]
+    return [*([] if health.has_lease else ["no lease"]), *_failing(health.failing)]
+
+
+def _failing(tasks: Iterable[str]) -> list[str]:
+    return [f"task {task} fails again and again" for task in tasks]
 
 
 def _answer(problems: list[str]) -> web.Response:

@@ -646,5 +646,5 @@ class Health(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def is_ready(self) -> bool:
-        """Every background task of the client runs, or has failed fewer than 10 times in a row."""
-        return not self.failing
+        """What `/readyz` answers, without asking the journal: the lease runs, and no background task fails again and again."""
+        return self.has_lease and not self.failing

@@ -854,6 +854,7 @@ def test_a_client_of_which_a_task_keeps_failing_is_not_ready() -> None:
     healthy = Health(**usual, oldest_open_at=None, oldest_doubt_at=None, frozen=0)
     assert healthy.is_ready
     assert not msgspec.structs.replace(healthy, failing=("work",)).is_ready
+    assert not msgspec.structs.replace(healthy, has_lease=False).is_ready
 
 
 def test_sender_and_receiver_follow_the_documented_rules() -> None:
