@@ -113,8 +113,8 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     reported: bool = True
     """A caller got the outcome, or waits for it."""
 
-    may_be_forgotten: bool = False
-    """The id was new to a journal that may have forgotten it: one in memory, or one that went back. A look-up precedes its first body."""
+    earlier_request_possible: bool = False
+    """The journal may have forgotten an earlier request: the id was new to it, and it is in memory or went back. A look-up comes first."""
     doubt_since: float | None = None
     """When the first attempt began that may have arrived without proof."""
     could_leave_until: float | None = None
@@ -183,7 +183,7 @@ def is_in_doubt(row: Row) -> bool:
 
 def is_new_since_rollback(row: Row) -> bool:
     """Return whether the id was new to a journal that had gone back in time, and no look-up has answered "none" yet."""
-    return row.may_be_forgotten and row.epoch > 0
+    return row.earlier_request_possible and row.epoch > 0
 
 
 def is_ended(row: Row) -> bool:

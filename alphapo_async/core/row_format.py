@@ -90,7 +90,7 @@ class _Rest(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
     expires_at: float | None = None
     stays_open: bool = False
-    may_be_forgotten: bool = False
+    earlier_request_possible: bool = False
     doubt_since: float | None = None
     could_leave_until: float | None = None
     look_ups_only: bool = False

@@ -174,7 +174,7 @@ def new_row(
         stays_open=asked.worker is None,
         reported=asked.is_awaited,
         epoch=epoch.number,
-        may_be_forgotten=not is_durable,
+        earlier_request_possible=not is_durable,
         holder=asked.worker,
         held_since=0.0 if asked.worker is None else now,
         lines=lines,
@@ -183,7 +183,7 @@ def new_row(
         row = replace(row, refresh_after=assumptions.refresh_after)
     is_forgetful = epoch.since is not None and may_have_forgotten(epoch, now, assumptions)
     if is_forgetful:
-        row = replace(row, may_be_forgotten=True, needs_look_up=True, arrivals=MANY, could_leave_until=now)
+        row = replace(row, earlier_request_possible=True, needs_look_up=True, arrivals=MANY, could_leave_until=now)
     if asked.attempted_before:
         row = _attempted_before(row, asked, now)
     if is_forgetful and not asked.is_request:
@@ -205,7 +205,7 @@ def _apply_request(row: Row, asked: Requested, now: float) -> Row:
     is_same = row.revision.is_same_payment(asked.revision)
     if is_same and asked.is_request:
         row = _thaw(row, has_other_keys=asked.has_other_keys)
-    if is_same and asked.attempted_before and (row.may_be_forgotten or _was_new_to_the_journal(row, asked)):
+    if is_same and asked.attempted_before and (row.earlier_request_possible or _was_new_to_the_journal(row, asked)):
         row = _attempted_before(row, asked, now)
     if is_same and row.holder is not None and row.holder == asked.worker:
         # A claim whose answer is on its way took it, or an earlier flight of this worker could not record its end.
@@ -272,7 +272,7 @@ def _attempted_before(row: Row, asked: Requested, now: float) -> Row:
         return row
     return replace(
         put_in_doubt(row, now, now, "attempted before"),
-        may_be_forgotten=False,
+        earlier_request_possible=False,
         other_key_possible=asked.has_other_keys,
     )
 
@@ -341,7 +341,7 @@ def _reopened(row: Row, asked: Requested, now: float) -> Row:
         earlier=earlier,
         state="open",
         epoch=max(row.epoch, row.journal_epoch.number),
-        may_be_forgotten=row.may_be_forgotten or is_stale,
+        earlier_request_possible=row.earlier_request_possible or is_stale,
         settled_at=None,
         settled_by=None,
         key_fingerprint=asked.key,
@@ -508,7 +508,7 @@ def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | KeyRefuse
 
 def _rejected(row: Row, attempt: Attempt, proof: Rejected, now: float) -> Row:
     refused = replace(row, refusal=proof.errors, refused_at=attempt.began, control_seen_at=None, reason="refused")
-    if row.doubt_since is None and not row.look_ups_only and not row.may_be_forgotten:
+    if row.doubt_since is None and not row.look_ups_only and not row.earlier_request_possible:
         return settle(refused, "rejected", now)
     return replace(refused, needs_look_up=True)
 
@@ -555,8 +555,8 @@ def _apply_none_found(row: Row, worker: str, now: float, assumptions: Assumption
         return _reaffirmed(row, worker, now)
     if row.state != "open":
         return row
-    is_new = row.may_be_forgotten and not is_new_since_rollback(row)
-    answered = replace(row, needs_look_up=False, may_be_forgotten=is_new, reason=row.reason or "not found")
+    is_new = row.earlier_request_possible and not is_new_since_rollback(row)
+    answered = replace(row, needs_look_up=False, earlier_request_possible=is_new, reason=row.reason or "not found")
     if row.refusal is None or row.look_ups_only or row.holder != worker:
         return answered
     if row.doubt_since is None:
@@ -656,7 +656,7 @@ def _apply_unfrozen(row: Row, now: float) -> Row:
     return replace(
         row,
         epoch=row.journal_epoch.number,
-        may_be_forgotten=True,
+        earlier_request_possible=True,
         doubt_since=None,
         arrivals=MANY,
         look_ups_only=False,

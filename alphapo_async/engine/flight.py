@@ -407,7 +407,7 @@ class Flight:
         The look-up before the first body of an id that the journal may have forgotten does not make that body a retry.
         """
         counts = self._counts
-        has_only_first_look_up = row.may_be_forgotten and row.doubt_since is None and counts.look_ups <= 1
+        has_only_first_look_up = row.earlier_request_possible and row.doubt_since is None and counts.look_ups <= 1
         is_first = counts.sent == 0 and (has_only_first_look_up or counts.look_ups == 0)
         return Priority.FIRST if is_first else Priority.RETRY
 

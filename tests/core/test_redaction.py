@@ -59,7 +59,7 @@ def accepted(status: str | None) -> Row:
         (replace(accepted("confirmed"), holder="worker"), False),
     ],
 )
-def test_only_what_is_finished_may_be_forgotten(known: Row, expected: bool) -> None:  # noqa: FBT001 - a table
+def test_only_what_is_finished_earlier_request_possible(known: Row, expected: bool) -> None:  # noqa: FBT001 - a table
     """Final, told, and nobody works on it."""
     assert is_finished(known) is expected
 

@@ -64,7 +64,7 @@ def test_a_row_of_which_nothing_is_known_claims_nothing() -> None:
         "claim": 0,
         "stays_open": False,
         "reported": True,
-        "may_be_forgotten": False,
+        "earlier_request_possible": False,
         "look_ups_only": False,
         "needs_look_up": False,
         "other_key_possible": False,
@@ -244,7 +244,7 @@ def test_a_no_of_an_earlier_epoch_is_stale_until_alphapo_confirms_it() -> None:
 
 
 @pytest.mark.parametrize(("epoch", "is_so"), [(Epoch(), False), (Epoch(1, 50.0), True), (Epoch(1, 39.0), False)])
-def test_an_id_may_be_forgotten_for_as_long_as_alphapo_frees_none(epoch: Epoch, is_so: bool) -> None:  # noqa: FBT001 - a column
+def test_an_id_earlier_request_possible_for_as_long_as_alphapo_frees_none(epoch: Epoch, is_so: bool) -> None:  # noqa: FBT001 - a column
     """From the first sight of the new epoch."""
     assert may_have_forgotten(epoch, 60.0, Assumptions(resend_within=20.0)) is is_so
 

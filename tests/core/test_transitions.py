@@ -697,7 +697,7 @@ def test_a_journal_that_ends_with_its_process_is_told_of_earlier_attempts() -> N
     assert refused.state == "rejected"
     doubtful = apply(refused, FLAGGED, 9.0)
     assert (doubtful.state, doubtful.doubt_since, doubtful.holder) == ("open", 9.0, "worker")
-    assert (doubtful.reason, doubtful.may_be_forgotten) == ("attempted before", False)
+    assert (doubtful.reason, doubtful.earlier_request_possible) == ("attempted before", False)
     assert next_step(doubtful, 9.0) == LookUp()
     free = apply(doubtful, Released("worker", ""), 10.0)
     assert apply(free, FLAGGED, 20.0).could_leave_until == 9.0
@@ -731,7 +731,7 @@ def test_a_stale_no_is_opened_again_by_a_request_alone() -> None:
     """As an id that is new to the journal: looked up first, and earlier attempts may still arrive. A rejection stays until then."""
     stale = replace(NOT_SENT_ROW, journal_epoch=Epoch(1, 9.0))
     opened = apply(stale, ASKED, 10.0)
-    assert (opened.state, opened.needs_look_up, opened.may_be_forgotten) == ("open", True, True)
+    assert (opened.state, opened.needs_look_up, opened.earlier_request_possible) == ("open", True, True)
     assert (opened.arrivals, opened.could_leave_until) == (MANY, 10.0)
     assert apply(stale, replace(ASKED, is_awaited=False, is_request=False), 10.0) is stale
     rejected = replace(REJECTED_ROW, journal_epoch=Epoch(1, 9.0))
@@ -1582,7 +1582,12 @@ def test_a_call_that_may_send_a_stale_no_looks_it_up_first() -> None:
     stale = seen_in(NOT_SENT_ROW, BACK)
     assert apply(stale, ROUND, 60.0) is stale
     opened = apply(stale, ASKED, 1e9)
-    assert (opened.state, opened.epoch, opened.needs_look_up, opened.may_be_forgotten) == ("open", 1, True, True)
+    assert (opened.state, opened.epoch, opened.needs_look_up, opened.earlier_request_possible) == (
+        "open",
+        1,
+        True,
+        True,
+    )
     assert apply(opened, Released("worker", "queue"), 1e9).state == "open"
     assert apply(apply(opened, NONE, 1e9), Released("worker", "queue"), 1e9).state == "not_sent"
 
@@ -1599,7 +1604,7 @@ def test_an_id_that_is_new_to_a_journal_that_went_back_is_looked_up_first() -> N
     assert sent(unanswered, KeyRefused("bad_header_key"), 61.0).state == "open"
     assert apply(unanswered, Released("worker", "queue"), 61.0).state == "open"
     later = new_row("default", "f", ASKED, 150.0, is_durable=True, epoch=BACK, assumptions=ASSUMED)
-    assert (later.epoch, later.may_be_forgotten, later.needs_look_up) == (1, False, False)
+    assert (later.epoch, later.earlier_request_possible, later.needs_look_up) == (1, False, False)
 
 
 def test_an_id_that_the_journal_has_forgotten_is_frozen_where_no_caller_waits() -> None:
@@ -1627,7 +1632,7 @@ def test_an_operator_unfreezes_a_row() -> None:
     """It is open with nothing in doubt; a refusal then settles it only after a "none"."""
     frozen = seen_in(DOUBTED, BACK)
     unfrozen = apply(replace(frozen, holder=None), Unfrozen("anna", "not in the export"), 60.0)
-    assert (unfrozen.epoch, is_in_doubt(replace(unfrozen, may_be_forgotten=False))) == (1, False)
+    assert (unfrozen.epoch, is_in_doubt(replace(unfrozen, earlier_request_possible=False))) == (1, False)
     assert next_step(unfrozen, 60.0, ASSUMED) == Send()
 
 
@@ -1962,7 +1967,7 @@ def test_the_quiet_time_begins_anew_with_a_later_attempt() -> None:
 
 def test_an_ended_row_is_known_by_alphapo_s_id_whatever_its_figures_are() -> None:
     """A look-up that shows the same id with another address and amount shows this withdrawal, and no conflict."""
-    new_here = replace(row(), may_be_forgotten=True, epoch=1, arrivals=MANY)
+    new_here = replace(row(), earlier_request_possible=True, epoch=1, arrivals=MANY)
     ended = replace(called_back(sent(new_here, Accepted(TOLD)), "cancelled"), holder="worker")
     assert (is_ended(ended), ended.doubt_since) == (True, None)
     other = {"crypto_address": CryptoAddress(address="z"), "currency_sent": Money(currency="BTC", amount=Decimal(9))}

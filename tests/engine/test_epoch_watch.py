@@ -193,7 +193,7 @@ def test_an_id_that_the_journal_forgot_is_looked_up_first(is_known_to_alphapo: b
     assert (wire.look_ups, wire.posts) == (1, 0 if is_known_to_alphapo else 1)
 
 
-def test_an_id_that_may_be_forgotten_is_not_told_as_not_sent_without_a_look_up() -> None:
+def test_an_id_that_earlier_request_possible_is_not_told_as_not_sent_without_a_look_up() -> None:
     """It may have been paid before the journal went back."""
     wire, journal = Wire(), Standby()
 
@@ -305,7 +305,7 @@ def test_looks_at_the_same_time_report_an_epoch_once() -> None:
 
 
 @pytest.mark.parametrize(("after", "events"), [(99.0, 1), (100.0, 0)])
-def test_an_epoch_without_frozen_rows_is_reported_while_ids_may_be_forgotten(after: float, events: int) -> None:
+def test_an_epoch_without_frozen_rows_is_reported_while_ids_earlier_request_possible(after: float, events: int) -> None:
     """From `resend_within` after its first sight on it changes nothing, and is no event."""
     watched = Watched()
 

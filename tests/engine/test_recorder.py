@@ -51,7 +51,7 @@ def test_a_withdrawal_is_recorded_once_and_lapses_with_its_worker() -> None:
     async def story() -> None:
         engine = engine_of(Wire())
         row = await engine.recorder.record("f", ASKED)
-        assert (row.holder, row.may_be_forgotten) == ("one", True)
+        assert (row.holder, row.earlier_request_possible) == ("one", True)
         other = replace(ASKED, worker="two")
         assert (await engine.recorder.record("f", other)).holder == "one"
         taken = await engine.recorder.record("f", other, LeaseExpired("one", 0.0))

@@ -266,7 +266,7 @@ class State(NamedTuple):
         of_row = (
             row.state,
             row.revision.body,
-            row.may_be_forgotten,
+            row.earlier_request_possible,
             row.look_ups_only,
             row.doubt_since is None,
             row.contradiction is None,

@@ -236,7 +236,7 @@ begin
   wanted.rest := jsonb_build_object('stays_open', true, 'not_before', 0.0, 'lines', 1,
     'expires_at', moment + (handed ->> 'expires_in')::double precision) ||
     case when moment < here.epoch_since + greatest((handed ->> 'resend_within')::double precision, 86400)
-    then jsonb_build_object('may_be_forgotten', true, 'needs_look_up', true) else jsonb_build_object() end;
+    then jsonb_build_object('earlier_request_possible', true, 'needs_look_up', true) else jsonb_build_object() end;
   insert into {s}.withdrawals ({stored}) select {stored} from (select wanted.*) requested
   on conflict (account, foreign_id) do nothing;
   if found then

@@ -168,7 +168,7 @@ async def test_a_statement_enqueues_in_the_epoch_that_it_finds(
     new, left = await journal.find(ACCOUNT, "new"), await journal.find(ACCOUNT, "left")
     assert new is not None
     assert left is not None
-    assert (new.epoch, new.needs_look_up, new.may_be_forgotten) == (1, True, True)
+    assert (new.epoch, new.needs_look_up, new.earlier_request_possible) == (1, True, True)
     assert (left.epoch, left.needs_look_up, left.doubt_since) == (1, True, 5.0)
     assert left.could_leave_until == pytest.approx(await journal.time(), abs=5)
     await postgres.execute(journal.enqueue_statement(again, BEGUN, "h", 100.0, 100.0))

@@ -1,7 +1,7 @@
 ----------------------------- MODULE Withdrawal -----------------------------
 (* One withdrawal under one foreign_id: the journal's row, the workers, AlphaPo, and what goes wrong between them. Times are ticks; 0 means never.
    Where a name of `core/row.py` is shorter here: doubt = doubt_since, until = could_leave_until, taken = look_ups_only, owes = needs_look_up,
-   stays = stays_open, forget = may_be_forgotten, since = held_since, made = created_at. "no" stands for rejected, not sent and key refused.  *)
+   stays = stays_open, forget = earlier_request_possible, since = held_since, made = created_at. "no" stands for rejected, not sent and key refused.  *)
 EXTENDS Integers, FiniteSets, TLC
 CONSTANTS Workers, Quiet, Lease, Keep, Attempt, LateTimes, MaxTime, MaxBodies, MaxRevisions, MaxAccepted, MaxDepth, Faults, Mistake
 VARIABLES now, row, worker, bodies, alphapo, call, reported, journal, calm

@@ -111,7 +111,7 @@ def row_of(row: Row | None, workers: _Names, numbers: dict[str, int]) -> SpecRow
         ended=is_ended(row),
         knows=numbers.get(str(known.id), 0) if is_known and known is not None else 0,
         epoch=max(row.epoch, row.reaffirmed_in) if state == "no" else row.epoch,
-        forget=row.may_be_forgotten,
+        forget=row.earlier_request_possible,
     )
 
 

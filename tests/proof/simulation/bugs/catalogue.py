@@ -331,7 +331,7 @@ _JUDGES: Final = (
         (
             Edit(
                 "core/transitions.py",
-                "    if row.doubt_since is None and not row.look_ups_only and not row.may_be_forgotten:\n"
+                "    if row.doubt_since is None and not row.look_ups_only and not row.earlier_request_possible:\n"
                 '        return settle(refused, "rejected", now)\n'
                 "    return replace(refused, needs_look_up=True)\n",
                 '    return settle(refused, "rejected", now)\n',
@@ -408,9 +408,9 @@ _JUDGES: Final = (
             ),
             Edit(
                 "core/transitions.py",
-                "    if row.doubt_since is None and not row.look_ups_only and not row.may_be_forgotten:",
+                "    if row.doubt_since is None and not row.look_ups_only and not row.earlier_request_possible:",
                 "    if row.holder != attempt.worker or "
-                "(row.doubt_since is None and not row.look_ups_only and not row.may_be_forgotten):",
+                "(row.doubt_since is None and not row.look_ups_only and not row.earlier_request_possible):",
             ),
         ),
         "model check",
