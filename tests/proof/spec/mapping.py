@@ -247,10 +247,10 @@ class _Mapping:
             self._records(at, line, event, has_changed=became != self._row)
         if became.holder not in (NO_WORKER, self._holder):
             self._add(at, "take", became.holder)
+        if len(self._places) == count and became != self._row:
+            is_returned = became == self._row._replace(holder=NO_WORKER, since=0)  # claimed, and not begun
+            self._add(at, *(("release", self._holder) if is_returned else ("unexplained",)))
         if len(self._places) > count:
-            self._check(after)
-        elif became != self._row:
-            self._add(at, "unexplained")
             self._check(after)
 
     def _records(self, at: int, line: Entry, event: Event, *, has_changed: bool) -> None:
@@ -290,7 +290,10 @@ class _Mapping:
             raise OutOfScope("another payment under the same foreign_id")
         before = event.before
         if before is not None and before.holder is not None and before.holder == line.worker:
-            self._add(at, "lapse", worker, number=at)  # an earlier flight of this worker could not record its end
+            if event.row is not None and event.row.doubt_since is None:
+                self._add(at, "release", worker)  # it has claimed the row, and not begun it
+            else:
+                self._add(at, "lapse", worker, number=at)  # an earlier flight of this worker could not record its end
         self._holder = worker
         self._add(at, "call")
         self._add(at, "ask", worker, "other" if line.what.startswith("revision") else "same")

@@ -92,6 +92,15 @@ def test_a_change_without_a_line_is_not_explained() -> None:
     assert actions(REQUEST, written(2.0, RECORDED, replace(RECORDED, look_ups_only=True)))[-1][1] == "unexplained"
 
 
+def test_a_claimed_row_that_was_not_begun_is_let_go_without_a_line() -> None:
+    """By its worker, or because that is gone; a call of the worker itself takes it again."""
+    claimed = replace(RECORDED, claim=3)
+    free = replace(claimed, holder=None, claim=0)
+    assert actions(REQUEST, written(2.0, claimed, free))[-1] == (2_001, "release", "w1", "")
+    again = written(2.0, claimed, replace(RECORDED, held_since=EPOCH + 2.0), ("request", "taken on"))
+    assert [step[1] for step in actions(REQUEST, again)[2:]] == ["release", "call", "ask"]
+
+
 def test_a_write_that_changes_nothing_is_no_step() -> None:
     """The specification allows it."""
     assert len(actions(REQUEST, written(2.0, RECORDED, RECORDED, ("look-up", "none")))) == 2
