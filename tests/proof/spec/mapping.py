@@ -246,12 +246,21 @@ class _Mapping:
         for line in event.lines:
             self._records(at, line, event, has_changed=became != self._row)
         if became.holder not in (NO_WORKER, self._holder):
-            self._add(at, "take", became.holder)
+            self._add(self._taken_at(at, after), "take", became.holder)
         if len(self._places) == count and became != self._row:
             is_returned = became == self._row._replace(holder=NO_WORKER, since=0)  # claimed, and not begun
             self._add(at, *(("release", self._holder) if is_returned else ("unexplained",)))
         if len(self._places) > count:
             self._check(after)
+
+    def _taken_at(self, at: int, after: Row) -> int:
+        """Return when a row was taken: a claim counts from when it was made, which is before it is written."""
+        if not after.claim:
+            return at
+        last = max((step.at for place in self._places for step in place), default=0)
+        if ticks(after.held_since) < last:
+            raise OutOfScope("a claim takes a row that was written after the claim was made")
+        return ticks(after.held_since)
 
     def _records(self, at: int, line: Entry, event: Event, *, has_changed: bool) -> None:
         """Add the steps that a line of the history stands for."""

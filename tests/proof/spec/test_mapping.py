@@ -101,6 +101,16 @@ def test_a_claimed_row_that_was_not_begun_is_let_go_without_a_line() -> None:
     assert [step[1] for step in actions(REQUEST, again)[2:]] == ["release", "call", "ask"]
 
 
+def test_a_claim_counts_from_when_it_was_made() -> None:
+    """Which is a moment before it is written; nothing of the row is written in between."""
+    free = replace(RECORDED, holder=None)
+    let_go = written(1.5, RECORDED, free, ("released", ""))
+    claimed = replace(RECORDED, claim=1, held_since=EPOCH + 1.9)
+    assert actions(REQUEST, let_go, written(2.0, free, claimed))[-1] == (1_901, "take", "w1", "")
+    with pytest.raises(OutOfScope, match="written after the claim was made"):
+        steps_of([REQUEST, let_go, written(2.0, free, replace(claimed, held_since=EPOCH + 1.4))])
+
+
 def test_a_write_that_changes_nothing_is_no_step() -> None:
     """The specification allows it."""
     assert len(actions(REQUEST, written(2.0, RECORDED, RECORDED, ("look-up", "none")))) == 2
