@@ -252,8 +252,8 @@ EXPECTED: Final[Mapping[Phase, Mapping[tuple[str, str, str], tuple[str, ...]]]] 
         ("rejected", "rejected", "no"): ("rejected, keep", "rejected, close"),
         ("key refused", "key refused", "no"): ("refused key, keep", "refused key, close"),
         ("throttled", "throttled", "no"): ("throttled, keep", "throttled, close", "throttled, a page"),
-        ("mismatched", "mismatched", "no"): ("another foreign_id, keep", "another foreign_id, close"),
-        ("mismatched", "mismatched", "accepted"): ("another amount, keep", "another amount, close"),
+        ("mismatch", "mismatch", "no"): ("another foreign_id, keep", "another foreign_id, close"),
+        ("mismatch", "mismatch", "accepted"): ("another amount, keep", "another amount, close"),
         ("in doubt", "in doubt", "no"): ("rejected, cut", "throttled, cut"),
     },
     "reply without a word, not paid": {("in doubt", "in doubt", "no"): _WITHOUT_A_WORD},
@@ -313,10 +313,10 @@ ENDS: Final[Mapping[tuple[str, str, Ending], tuple[str, str]]] = {
     ("duplicate", "accepted", "all is well again"): ("accepted", "accepted"),
     ("duplicate", "accepted", "nobody is there"): ("unknown", "unknown"),
     # Never followed by another body.
-    ("mismatched", "no", "all is well again"): ("unknown", "unknown"),
-    ("mismatched", "no", "nobody is there"): ("unknown", "unknown"),
-    ("mismatched", "accepted", "all is well again"): ("accepted", "accepted"),
-    ("mismatched", "accepted", "nobody is there"): ("unknown", "unknown"),
+    ("mismatch", "no", "all is well again"): ("unknown", "unknown"),
+    ("mismatch", "no", "nobody is there"): ("unknown", "unknown"),
+    ("mismatch", "accepted", "all is well again"): ("accepted", "accepted"),
+    ("mismatch", "accepted", "nobody is there"): ("unknown", "unknown"),
 }
 
 REMEMBERED: Final = frozenset({"no answer", "dead address", "dead addresses only"})
