@@ -54,7 +54,9 @@ def shown(name: str) -> str:
     except ValueError:
         return "postgresql://…"
     host = parts.netloc.rpartition("@")[2]
-    schemas = [setting for name, setting in parse_qsl(parts.query) if name == "schema" and _SCHEMA.fullmatch(setting)]
+    schemas = [
+        setting for name, setting in parse_qsl(parts.query) if name.lower() == "schema" and _SCHEMA.fullmatch(setting)
+    ]
     return f"postgresql://{host}{unquote(parts.path)}{f'?schema={schemas[0]}' if schemas else ''}"
 
 
@@ -231,10 +233,10 @@ def read_location(url: str) -> Location:
     parts = urlsplit(url)
     ours: dict[str, list[str]] = {"failover": [], "schema": []}
     for name, setting in parse_qsl(parts.query, keep_blank_values=True):
-        ours.get(name, []).append(setting)
+        ours.get(name.lower(), []).append(setting)
     if len(ours["schema"]) > 1:
         raise ConfigurationError("schema stands twice in the journal's URL. Leave one out. Nothing was sent.")
-    others = "&".join(part for part in parts.query.split("&") if part.partition("=")[0] not in ours)
+    others = "&".join(part for part in parts.query.split("&") if part.partition("=")[0].lower() not in ours)
     is_lossless = [check_failover(setting) for setting in ours["failover"]]
     return Location(
         parts._replace(query=others).geturl() if any(ours.values()) else url,

@@ -238,6 +238,7 @@ def test_a_url_may_name_several_hosts(url: str) -> None:
         ("postgresql://db/payouts?sslmode=require", "postgresql://db/payouts?sslmode=require", None, False),
         ("postgresql://db/payouts?failover=lossless", "postgresql://db/payouts", None, True),
         ("postgresql://db/payouts?schema=payments", "postgresql://db/payouts", "payments", False),
+        ("postgresql://db/payouts?Schema=payments&FailOver=lossless", "postgresql://db/payouts", "payments", True),
         (
             "postgresql://db/payouts?schema=p&failover=lossless&user=a%26b",
             "postgresql://db/payouts?user=a%26b",
