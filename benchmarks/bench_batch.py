@@ -65,8 +65,8 @@ def _in_a_process(how: str, server: tuple[str, str], number: int, in_flight: int
     with serving(*server) as url:
         command = [sys.executable, "-m", "benchmarks.bench_batch", "--child", how, url, str(number), str(in_flight)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    told: dict[str, float] = json.loads(done.stdout)
-    return told
+    output: dict[str, float] = json.loads(done.stdout)
+    return output
 
 
 async def _sandbox() -> None:

@@ -51,15 +51,15 @@ def _instructions(*arguments: str) -> int:
     """Return the instructions of a whole Python process."""
     command = (VALGRIND or "valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    told = subprocess.run(
+    output = subprocess.run(
         [*command, "-W", "ignore", *arguments],
         env=environment | {"PYTHONHASHSEED": "0"},
         capture_output=True,
         text=True,
         check=True,
     )
-    found = _COLLECTED.search(told.stderr)
-    assert found is not None, told.stderr[-500:]
+    found = _COLLECTED.search(output.stderr)
+    assert found is not None, output.stderr[-500:]
     return int(found[1])
 
 

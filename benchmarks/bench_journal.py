@@ -60,8 +60,8 @@ def asked(number: int) -> Requested:
 
 def accepted(number: int) -> Attempt:
     """Return its acceptance."""
-    told = Withdrawal(id=number, foreign_id=f"payout-{number}", status="processing", source="reply")
-    return Attempt("worker", Accepted(told), float(number), float(number), ReplyExcerpt(201, REPLY))
+    result = Withdrawal(id=number, foreign_id=f"payout-{number}", status="processing", source="reply")
+    return Attempt("worker", Accepted(result), float(number), float(number), ReplyExcerpt(201, REPLY))
 
 
 class Taken(NamedTuple):
@@ -112,13 +112,13 @@ async def write(opened: Opened, rows: int, in_flight: int) -> Taken:
     settling: set[asyncio.Future[Row]] = set()
 
     async def flight(number: int) -> None:
-        name, told = f"payout-{number}", accepted(number)
+        name, result = f"payout-{number}", accepted(number)
         row = new_row("default", name, asked(number), 0.0, is_durable=True)
         await journal.update("default", name, partial(_first, row))
         # Here a flight waits for its answer, and others have their turn also where the journal is in memory.
         await asyncio.sleep(0)
         # As a flight does it: the acceptance is told at once, and written down with the next record.
-        task = asyncio.ensure_future(journal.update("default", name, partial(_then, row, told), may_lag=True))
+        task = asyncio.ensure_future(journal.update("default", name, partial(_then, row, result), may_lag=True))
         settling.add(task)
         task.add_done_callback(settling.discard)
 
@@ -135,8 +135,8 @@ def _first(row: Row, known: Row | None) -> tuple[Row, Sequence[Entry]]:
     return known or row, ()
 
 
-def _then(row: Row, told: Attempt, known: Row | None) -> tuple[Row, Sequence[Entry]]:
-    return noted(apply(known or row, told, 0.0), entries_of((told,), 0.0, "1.0"))
+def _then(row: Row, result: Attempt, known: Row | None) -> tuple[Row, Sequence[Entry]]:
+    return noted(apply(known or row, result, 0.0), entries_of((result,), 0.0, "1.0"))
 
 
 # ── so many at once ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -177,8 +177,8 @@ def compared(
     cpu = tabled(f"CPU {where}", "µs", [{name: one.cpu for name, one in each.items()} for each in runs])
     wall = tabled(f"Time {where}", "µs", [{name: one.wall for name, one in each.items()} for each in runs])
     groups = {name: sizes([each[name].groups for each in runs]) for name in journals if name != IN_MEMORY}
-    for name, told in groups.items():
-        print(f"{name:34} {told['groups']:,} groups of {told['mean']:.1f} writes, the largest {told['largest']}")
+    for name, result in groups.items():
+        print(f"{name:34} {result['groups']:,} groups of {result['mean']:.1f} writes, the largest {result['largest']}")
     return [cpu, wall | {"groups": groups}]
 
 

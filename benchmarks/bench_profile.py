@@ -107,14 +107,14 @@ async def _sampled(contender: Contender, url: str, number: int, in_flight: int) 
 
 
 def _profile(title: str, contender: Contender, url: str, number: int, in_flight: int) -> dict[str, Any]:
-    told: list[tuple[float, Counter[str]]] = []
+    result: list[tuple[float, Counter[str]]] = []
 
     async def story() -> float:
-        told.append(await _sampled(contender, url, number, in_flight))
+        result.append(await _sampled(contender, url, number, in_flight))
         return 0.0
 
     run(story())
-    microseconds, seen = told[0]
+    microseconds, seen = result[0]
     print(f"\n{title}: {microseconds:.0f} µs, from {seen.total():,} samples")
     places = {place: count / seen.total() * microseconds for place, count in seen.most_common()}
     for place, each in itertools.islice(places.items(), 24):

@@ -100,28 +100,28 @@ def enough(number: int, in_flight: int) -> int:
 
 def rounds(contenders: Mapping[str, Callable[[], T]], repeats: int) -> list[dict[str, T]]:
     """Measure all contenders in turn, several times over; every other round the other way round."""
-    told = []
+    result = []
     for number in range(repeats):
         names = list(contenders) if number % 2 == 0 else list(contenders)[::-1]
         one = {}
         for name in names:
             gc.collect()
             one[name] = contenders[name]()
-        told.append(one)
-    return told
+        result.append(one)
+    return result
 
 
 def summary(measured: list[Round], baseline: str) -> list[Summary]:
     """Sum up: the contenders in the order in which the first round had them."""
-    told = []
+    result = []
     for name in measured[0]:
         values = [one[name] for one in measured]
         ratios = [one[name] / one[baseline] for one in measured]
         median = statistics.median(values)
         spread = (max(values) - min(values)) / median
         ratio = statistics.median(ratios)
-        told.append(Summary(name, min(values), median, max(values), spread, ratio, min(ratios), max(ratios)))
-    return told
+        result.append(Summary(name, min(values), median, max(values), spread, ratio, min(ratios), max(ratios)))
+    return result
 
 
 def measured(
@@ -131,11 +131,11 @@ def measured(
     return tabled(title, unit, rounds(contenders, repeats), baseline)
 
 
-def tabled(title: str, unit: str, told: list[Round], baseline: str | None = None) -> dict[str, Any]:
+def tabled(title: str, unit: str, result: list[Round], baseline: str | None = None) -> dict[str, Any]:
     """Print the table of what was measured, and return the figures; the ratio is to the first contender where no other is named."""
-    baseline = baseline or next(iter(told[0]))
-    lines = summary(told, baseline)
-    print(f"\n{title} ({unit}; ratio to {baseline}, {len(told)} rounds)")
+    baseline = baseline or next(iter(result[0]))
+    lines = summary(result, baseline)
+    print(f"\n{title} ({unit}; ratio to {baseline}, {len(result)} rounds)")
     print(f"{'':34} {'min':>9} {'median':>9} {'max':>9} {'spread':>7} {'ratio':>7} {'lowest':>7} {'highest':>7}")
     for one in lines:
         print(
@@ -147,7 +147,7 @@ def tabled(title: str, unit: str, told: list[Round], baseline: str | None = None
         "title": title,
         "unit": unit,
         "baseline": baseline,
-        "rounds": told,
+        "rounds": result,
         "summary": [one._asdict() for one in lines],
     }
 
@@ -166,8 +166,8 @@ def report(name: str, out: Path, tables: list[dict[str, Any]], about: Mapping[st
     """Write the figures as JSON, with whatever there is to say about them, and the ratios as a picture."""
     out.mkdir(parents=True, exist_ok=True)
     file = out / f"{name}.json"
-    told = {"machine": machine(), "about": about or {}, "tables": tables}
-    file.write_text(json.dumps(told, indent=1), encoding="utf-8")
+    result = {"machine": machine(), "about": about or {}, "tables": tables}
+    file.write_text(json.dumps(result, indent=1), encoding="utf-8")
     print(f"\nFigures: {file}")
     if importlib.util.find_spec("matplotlib") is None:
         print("No plot: matplotlib is not installed (pip install 'alphapo-async[bench]').")

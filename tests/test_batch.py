@@ -41,7 +41,7 @@ def requests(number: int) -> list[WithdrawalRequest]:
     return [request(f"payout-{one}") for one in range(number)]
 
 
-async def told(results: AsyncIterator[BatchResult]) -> Counter[str]:
+async def output(results: AsyncIterator[BatchResult]) -> Counter[str]:
     """Return how many rows had which outcome."""
     return Counter([result.outcome async for result in results])
 
@@ -268,7 +268,7 @@ def test_who_comes_back_from_a_backoff_goes_before_new_rows_and_waits_for_a_plac
         return OK
 
     paying = Paying(pay)
-    assert run(told(paying.batch.results(requests(5)))) == {"accepted": 5}
+    assert run(output(paying.batch.results(requests(5)))) == {"accepted": 5}
     assert order == ["payout-1", "payout-2", "payout-0", "payout-3", "payout-4"]
     assert repr(paying.batch) == "Batch(0 under way, 0 in backoff, 0 parked)"
 
@@ -317,7 +317,7 @@ def test_a_row_that_comes_after_its_place_was_taken_waits_for_another() -> None:
             await asyncio.sleep(2.0)
 
     async def story(seconds: float) -> Counter[str]:
-        return await told(paying.batch.results(slowly(), later(seconds)))
+        return await output(paying.batch.results(slowly(), later(seconds)))
 
     paying = Paying(pay, concurrency=1)
     assert run(story(12.0)) == {"accepted": 2, "not_sent": 1}
@@ -342,7 +342,7 @@ def test_a_row_cancelled_while_it_waits_for_its_place_hands_the_turn_on() -> Non
         return OK
 
     paying = Paying(pay, concurrency=1)
-    assert run(told(paying.batch.results(requests(3)))) == {"accepted": 2, "not_sent": 1}
+    assert run(output(paying.batch.results(requests(3)))) == {"accepted": 2, "not_sent": 1}
 
 
 def test_rows_in_backoff_are_bounded_too() -> None:
@@ -392,11 +392,11 @@ def test_a_batch_that_begins_in_an_outage_probes_with_one_row() -> None:
         taken: list[int] = []
         loop = asyncio.get_running_loop()
         async with client(wire, journal=Durable(), policy=policy) as alphapo:
-            await told(alphapo.batch(requests(30), stop=later(50.0)))
+            await output(alphapo.batch(requests(30), stop=later(50.0)))
             counts: list[int] = []
             loop.call_later(300.0, lambda: counts.append(len(taken)))
             loop.call_later(301.0, lambda: setattr(wire, "always", None))
-            outcomes = await told(alphapo.batch(counting(50, taken)))
+            outcomes = await output(alphapo.batch(counting(50, taken)))
         return counts[0], outcomes
 
     assert run(story()) == (1, {"accepted": 50})
@@ -423,7 +423,7 @@ def test_while_it_lasts_one_row_probes_at_a_time_one_in_doubt_before_all_others(
         return OK
 
     paying = Paying(pay, 3)
-    assert run(told(paying.batch.results(requests(6)))) == {"accepted": 6}
+    assert run(output(paying.batch.results(requests(6)))) == {"accepted": 6}
     assert paying.batch._timer is None
     probes = [name for name, is_probe in paying.seen if is_probe]
     assert probes == ["payout-1"] * 11
@@ -438,7 +438,7 @@ def test_a_batch_that_is_left_between_two_probes_leaves_no_timer() -> None:
         return NOT_SENT
 
     async def story() -> tuple[Counter[str], int]:
-        outcomes = await told(paying.batch.results(requests(9), later(35.0)))
+        outcomes = await output(paying.batch.results(requests(9), later(35.0)))
         sent = len(paying.seen)
         await asyncio.sleep(100)
         assert len(paying.seen) == sent
@@ -456,7 +456,7 @@ def test_what_another_try_does_not_mend_is_told_though_there_is_an_outage() -> N
         return WithdrawalUnknown("?", foreign_id=name, reason="journal")
 
     paying = Paying(pay)
-    assert run(told(paying.batch.results(requests(1)))) == {"unknown": 1}
+    assert run(output(paying.batch.results(requests(1)))) == {"unknown": 1}
 
 
 # ── ending ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -520,7 +520,7 @@ def test_a_refused_retired_key_does_not_end_a_batch() -> None:
         settings["_runtime"] = Runtime(lambda: EPOCH + loop.time(), lambda: 0.5, asyncio.sleep)
         settings["retired_keys"] = [("made-up-key", "made-up-secret")]
         async with AlphapoClient("new-key", "new-secret", **settings) as alphapo:
-            return await told(alphapo.batch(requests(5), concurrency=1))
+            return await output(alphapo.batch(requests(5), concurrency=1))
 
     assert run(story()) == {"unknown": 1, "accepted": 4}
 
@@ -635,7 +635,7 @@ def test_a_caller_who_is_cancelled_leaves_at_once_and_loses_nothing() -> None:
         async with client(wire, journal=Durable()) as alphapo:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
-                    await told(alphapo.batch(requests(20), concurrency=8))
+                    await output(alphapo.batch(requests(20), concurrency=8))
             left = loop.time()
         return left, len(wire.accepted)
 
@@ -655,7 +655,7 @@ def test_stop_ends_it_with_the_results_of_what_is_under_way() -> None:
 
     async def story() -> tuple[Counter[str], float]:
         async with client(wire, journal=Durable()) as alphapo:
-            outcomes = await told(alphapo.batch(slowly(), concurrency=8, stop=later(2.0)))
+            outcomes = await output(alphapo.batch(slowly(), concurrency=8, stop=later(2.0)))
             return outcomes, asyncio.get_running_loop().time()
 
     outcomes, seconds = run(story())
@@ -669,12 +669,12 @@ def test_stop_ends_what_has_not_left_as_not_sent_and_writes_that_down() -> None:
 
     async def story() -> tuple[Counter[str], float, int, Counter[str], Counter[str]]:
         async with client(wire, journal=journal, max_rate=0.5) as alphapo:
-            outcomes = await told(alphapo.batch(requests(100), concurrency=40, stop=later(5.0)))
+            outcomes = await output(alphapo.batch(requests(100), concurrency=40, stop=later(5.0)))
             ended, posts = asyncio.get_running_loop().time(), wire.posts
             rows = [await journal.find("default", f"payout-{one}") for one in range(42)]
         await asyncio.sleep(1.0)  # whoever calls sooner is answered by the "no" of the other worker
         async with client(wire, journal=journal) as alphapo:
-            again = await told(alphapo.batch(requests(100), concurrency=40))
+            again = await output(alphapo.batch(requests(100), concurrency=40))
         return outcomes, ended, posts, Counter(row.state if row else "none" for row in rows), again
 
     outcomes, ended, posts, states, again = run(story())
@@ -708,7 +708,7 @@ def test_a_flight_that_others_wait_for_too_is_not_let_go_of() -> None:
         async with client(wire, journal=Durable(), max_rate=0.1) as alphapo:
             await alphapo.withdraw(request("first"))
             withdrawing = asyncio.ensure_future(alphapo.withdraw(request("payout-0")))
-            outcomes = await told(alphapo.batch(requests(2), stop=later(1.0)))
+            outcomes = await output(alphapo.batch(requests(2), stop=later(1.0)))
             return outcomes, await withdrawing
 
     outcomes, withdrawal = run(story())
@@ -734,7 +734,7 @@ def test_a_row_that_begins_as_the_end_comes_is_let_go_of_at_once() -> None:
 
 async def ended_after(paying: Paying, seconds: float) -> Counter[str]:
     """Return the outcomes of a batch of ten that is stopped so many seconds from now."""
-    return await told(paying.batch.results(requests(10), later(seconds)))
+    return await output(paying.batch.results(requests(10), later(seconds)))
 
 
 def test_a_source_that_fails_lets_go_of_nothing_that_was_taken() -> None:
@@ -770,7 +770,7 @@ def test_a_source_that_does_not_hear_of_the_end_is_waited_for_no_longer_than_it_
 
     async def story() -> tuple[Counter[str], float]:
         async with client(Wire(), journal=Durable()) as alphapo:
-            outcomes = await told(alphapo.batch(deaf(), stop=later(2.0)))
+            outcomes = await output(alphapo.batch(deaf(), stop=later(2.0)))
             ended = asyncio.get_running_loop().time()
             await asyncio.sleep(100)
         return outcomes, ended
@@ -831,7 +831,7 @@ def test_a_source_that_never_waits_does_not_keep_the_loop_to_itself() -> None:
 
     async def story() -> int:
         most, before = 0, 0
-        counted = asyncio.ensure_future(told(Paying(pay, 100_000).batch.results(counting(2_000, taken))))
+        counted = asyncio.ensure_future(output(Paying(pay, 100_000).batch.results(counting(2_000, taken))))
         while not counted.done():
             await asyncio.sleep(0)
             most, before = max(most, len(taken) - before), len(taken)
@@ -848,7 +848,7 @@ def test_stop_in_an_outage_tells_the_parked_rows_as_they_are() -> None:
 
     async def story() -> tuple[Counter[str], float]:
         async with client(wire, journal=Durable()) as alphapo:
-            outcomes = await told(alphapo.batch(requests(100), concurrency=8, stop=later(600.0)))
+            outcomes = await output(alphapo.batch(requests(100), concurrency=8, stop=later(600.0)))
             return outcomes, asyncio.get_running_loop().time()
 
     outcomes, seconds = run(story())
@@ -886,7 +886,7 @@ def test_a_journal_that_does_not_open_takes_no_row() -> None:
         alphapo: AlphapoClient = client(Wire(), journal=Shut())
         try:
             with pytest.raises(JournalError):
-                await told(alphapo.batch(counting(3, taken)))
+                await output(alphapo.batch(counting(3, taken)))
         finally:
             await alphapo.aclose()
 
@@ -938,7 +938,7 @@ def test_a_batch_checks_its_arguments_before_it_takes_a_row() -> None:
 class Unreachable(Wire):
     """Nothing ever gets through."""
 
-    async def exchange(self, *what: object, **told: object) -> Reply | NoReply:
+    async def exchange(self, *what: object, **output: object) -> Reply | NoReply:
         """Say so."""
         await asyncio.sleep(0.01)
         return NO_CONNECTION

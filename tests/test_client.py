@@ -349,10 +349,10 @@ def test_a_client_whose_journal_does_not_open_is_closed() -> None:
 
 def test_events_tell_the_story() -> None:
     """Attempts, look-ups and the outcome, in order; a listener that raises does no harm."""
-    heard: list[Event] = []
+    received: list[Event] = []
 
     def listen(event: Event) -> None:
-        heard.append(event)
+        received.append(event)
         raise RuntimeError("a broken listener")
 
     async def story() -> None:
@@ -362,10 +362,10 @@ def test_events_tell_the_story() -> None:
     run(story())
 
     names = ["begun", "recorded", "attempt", "look-up", "attempt", "look-up", "settled", "ended"]
-    assert [event.name for event in heard] == names
-    assert [event.outcome for event in heard[-2:]] == ["accepted", "accepted"]
-    assert {event.base_url for event in heard} == {"http://127.0.0.1:9"}
-    assert all(event.began is not None and event.until is not None for event in heard[2:6])
+    assert [event.name for event in received] == names
+    assert [event.outcome for event in received[-2:]] == ["accepted", "accepted"]
+    assert {event.base_url for event in received} == {"http://127.0.0.1:9"}
+    assert all(event.began is not None and event.until is not None for event in received[2:6])
 
 
 def test_the_health_of_a_client_is_told() -> None:

@@ -15,7 +15,7 @@ _HEAD = "\nName Stmts Miss Branch BrPart Cover Missing\n-----\n"
 
 
 @pytest.mark.parametrize(
-    ("report", "told"),
+    ("report", "output"),
     [
         (_HEAD + "alphapo_async/engine/streaming.py 10 1 2 0 92% 7\n-----\nTOTAL 10 1 2 0 92%\n", (92.0, "7")),
         (_HEAD + "-----\nTOTAL 10 0 2 0 100%\n\n1 file skipped due to complete coverage.\n", (100.0, "")),
@@ -24,9 +24,9 @@ _HEAD = "\nName Stmts Miss Branch BrPart Cover Missing\n-----\n"
     ],
     ids=["a part", "whole", "no data", "no report"],
 )
-def test_a_report_is_read(report: str, told: tuple[float, str]) -> None:
+def test_a_report_is_read(report: str, output: tuple[float, str]) -> None:
     """A module that is covered whole is left out of the report, and the sum says so."""
-    assert coverage_gate._read(report) == told
+    assert coverage_gate._read(report) == output
 
 
 @pytest.mark.parametrize(("code", "share"), [(0, 100.0), (1, 0.0)])
@@ -41,9 +41,9 @@ def test_tests_that_fail_are_no_coverage(code: int, share: float) -> None:
     run = coverage_gate.Running(measure)
     _, status = os.waitpid(run.process, 0)
 
-    told, missing = run.result(status)
+    output, missing = run.result(status)
 
-    assert told == share
+    assert output == share
     assert ("a test that prints" in missing) is bool(code)
 
 

@@ -36,16 +36,16 @@ def test_names_are_loaded_when_they_are_asked_for() -> None:
     with pytest.raises(AttributeError, match="module 'alphapo_async' has no attribute 'AlphapoClientt'"):
         _ = alphapo_async.AlphapoClientt
     script = "import sys, alphapo_async; print('aiohttp' in sys.modules); alphapo_async.AlphapoClient; print('aiohttp' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert told.stdout.split() == ["False", "True"]
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False", "True"]
 
 
 def test_who_does_not_ask_for_the_log_does_not_hear_it() -> None:
     """Whatever of the package is imported, and on Python's last resort, too: the logger has a handler that says nothing."""
     script = "import logging, {}; logging.getLogger('alphapo_async').error('heard'); logging.getLogger('alphapo_async.x').error('heard')"
     for name in ("alphapo_async", "alphapo_async.journal.sqlite.file", "alphapo_async.contrib._answers"):
-        told = subprocess.run([sys.executable, "-c", script.format(name)], capture_output=True, text=True, check=True)
-        assert (told.stdout, told.stderr) == ("", "")
+        result = subprocess.run([sys.executable, "-c", script.format(name)], capture_output=True, text=True, check=True)
+        assert (result.stdout, result.stderr) == ("", "")
 
 
 _SAYING = {"debug", "info", "warning", "error", "exception", "critical", "log"}

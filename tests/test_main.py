@@ -29,11 +29,11 @@ def failing(name: str) -> Callable[[], Callable[..., Any]]:
 @pytest.mark.parametrize("name", ["click", "rich", "rich.console"])
 def test_without_the_extra_it_says_how_to_get_it(name: str) -> None:
     """One sentence with the line to type, exit code 2."""
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told), pytest.raises(SystemExit) as end:
+    result = io.StringIO()
+    with contextlib.redirect_stderr(result), pytest.raises(SystemExit) as end:
         main([], failing(name))
     assert end.value.code == 2
-    assert told.getvalue() == "The command line needs the extra cli: pip install 'alphapo-async[cli]'\n"
+    assert result.getvalue() == "The command line needs the extra cli: pip install 'alphapo-async[cli]'\n"
 
 
 @pytest.mark.parametrize("name", ["aiohttp", "clicks", ""])
@@ -47,12 +47,12 @@ def test_another_missing_module_is_not_blamed_on_the_extra(name: str) -> None:
 def test_a_python_without_the_extra(name: str) -> None:
     """The same in a Python that cannot import it: no traceback."""
     code = f"import sys; sys.modules[{name!r}] = None; from alphapo_async.__main__ import main; main()"
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], env=clean_environment(), capture_output=True, text=True, check=False
     )
-    assert (told.returncode, told.stdout) == (2, "")
-    assert told.stderr.count("\n") == 1
-    assert "pip install 'alphapo-async[cli]'" in told.stderr
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    assert "pip install 'alphapo-async[cli]'" in result.stderr
 
 
 def test_ctrl_c_while_it_loads() -> None:
@@ -61,36 +61,36 @@ def test_ctrl_c_while_it_loads() -> None:
     def load() -> Callable[..., Any]:
         raise KeyboardInterrupt
 
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told), pytest.raises(SystemExit) as end:
+    result = io.StringIO()
+    with contextlib.redirect_stderr(result), pytest.raises(SystemExit) as end:
         main([], load)
     assert end.value.code == 3
-    assert told.getvalue() == "Interrupted before anything was sent.\n"
+    assert result.getvalue() == "Interrupted before anything was sent.\n"
 
 
 def test_a_system_without_file_locks() -> None:
     """Windows: where the commands cannot run is said, not raised."""
     code = "import sys; sys.modules['fcntl'] = None; from alphapo_async.__main__ import main; main()"
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], env=clean_environment(), capture_output=True, text=True, check=False
     )
-    assert (told.returncode, told.stdout) == (2, "")
-    assert told.stderr.startswith("The command line needs Linux or macOS;")
-    assert told.stderr.count("\n") == 1
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("The command line needs Linux or macOS;")
+    assert result.stderr.count("\n") == 1
 
 
 def test_it_runs_what_it_is_told() -> None:
     """Arguments reach the commands, whatever standard output is."""
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told), pytest.raises(SystemExit) as end:
+    result = io.StringIO()
+    with contextlib.redirect_stdout(result), pytest.raises(SystemExit) as end:
         main(["--version"])
     assert end.value.code == 0
-    assert told.getvalue().startswith("alphapo, version ")
+    assert result.getvalue().startswith("alphapo, version ")
 
 
 def test_a_character_that_does_not_fit_is_escaped() -> None:
     """An encoding of seven bits shows what it cannot show as an escape, and the command ends as it should."""
-    told = run(
+    result = run(
         "status",
         "ü",
         PYTHONIOENCODING="ascii",
@@ -98,8 +98,8 @@ def test_a_character_that_does_not_fit_is_escaped() -> None:
         ALPHAPO_SECRET="s",
         ALPHAPO_BASE_URL="http://127.0.0.1:9",
     )
-    assert told.returncode == 3
-    assert "\\xfc" in told.stdout
+    assert result.returncode == 3
+    assert "\\xfc" in result.stdout
 
 
 def test_the_module_runs_as_a_program() -> None:

@@ -50,8 +50,8 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 def _environment(sandbox: Sandbox) -> dict[str, str]:
     usual = {name: value for name, value in os.environ.items() if not name.startswith(("ALPHAPO_", "COV"))}
-    told = {"ALPHAPO_BASE_URL": sandbox.url, "ALPHAPO_KEY": sandbox.key, "ALPHAPO_SECRET": sandbox.secret}
-    return {**usual, **told}
+    result = {"ALPHAPO_BASE_URL": sandbox.url, "ALPHAPO_KEY": sandbox.key, "ALPHAPO_SECRET": sandbox.secret}
+    return {**usual, **result}
 
 
 async def _ran(program: str, sandbox: Sandbox, *arguments: str, **more: str) -> str:
@@ -222,8 +222,8 @@ async def test_the_table_of_tests_says_what_comes(seen: str, code: str) -> None:
 
 def test_the_table_of_tests_has_every_outcome() -> None:
     """And the named faults that are made for them."""
-    told = " ".join(seen for seen, _ in CELLS)
-    missing = {kind.__name__ for kind in errors.WithdrawalError.__subclasses__() if kind.__name__ not in told}
+    result = " ".join(seen for seen, _ in CELLS)
+    missing = {kind.__name__ for kind in errors.WithdrawalError.__subclasses__() if kind.__name__ not in result}
     assert missing == {"ForeignIdConflict"}  # which is the caller's doing, not AlphaPo's
     assert len(CELLS) > 20
 
@@ -280,7 +280,7 @@ async def test_the_backend_example_answers_as_the_table_says(tmp_path: Path) -> 
         _serving(sandbox, port, ALPHAPO_JOURNAL=str(journal)) as (ask, _),
     ):
         addresses = {"ended": MAGIC_CANCELLED}
-        told = {
+        result = {
             name: await ask({**usual, "foreign_id": name, "address": addresses.get(name, "bc1qmadeup")})
             for name in names
         }
@@ -288,18 +288,18 @@ async def test_the_backend_example_answers_as_the_table_says(tmp_path: Path) -> 
         lost = asyncio.ensure_future(ask({**usual, "foreign_id": "lost"}))
         while not sandbox.ledger.requests("lost"):  # noqa: ASYNC110 - it happens in another process
             await asyncio.sleep(0.01)
-        told["throttled"] = await ask({**usual, "foreign_id": "throttled"})
-        told["lost"] = await lost
-        while told["ended"][0] == HTTPStatus.CREATED:  # until `work` has heard how it ended
+        result["throttled"] = await ask({**usual, "foreign_id": "throttled"})
+        result["lost"] = await lost
+        while result["ended"][0] == HTTPStatus.CREATED:  # until `work` has heard how it ended
             await asyncio.sleep(0.1)
-            told["ended"] = await ask({**usual, "foreign_id": "ended", "address": MAGIC_CANCELLED})
-        told["another"] = await ask({**usual, "foreign_id": "paid", "amount": "7"})
-        told["wrong"] = await ask({**usual, "foreign_id": "wrong", "amount": "-0.5"})
+            result["ended"] = await ask({**usual, "foreign_id": "ended", "address": MAGIC_CANCELLED})
+        result["another"] = await ask({**usual, "foreign_id": "paid", "amount": "7"})
+        result["wrong"] = await ask({**usual, "foreign_id": "wrong", "amount": "-0.5"})
         with contextlib.closing(sqlite3.connect(journal, isolation_level=None)) as connection:
             connection.execute("drop table withdrawals")
-        told["journal"] = await ask({**usual, "foreign_id": "journal"})
+        result["journal"] = await ask({**usual, "foreign_id": "journal"})
 
-    assert {name: (status, said["outcome"]) for name, (status, said) in told.items()} == {
+    assert {name: (status, said["outcome"]) for name, (status, said) in result.items()} == {
         "paid": (201, "accepted"),
         "refused": (_in_table("WithdrawalRejected"), "rejected"),
         "ended": (_in_table("WithdrawalFailed"), "failed"),
@@ -371,10 +371,10 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 def test_the_outcome_table_names_every_error_of_a_withdrawal() -> None:
     """No error that `withdraw` can raise is missing from the table."""
-    told = errors.WithdrawalError.__subclasses__()
+    result = errors.WithdrawalError.__subclasses__()
 
-    assert len(told) == 6
-    for kind in [*told, errors.JournalError, errors.InvalidRequest, errors.ConfigurationError]:
+    assert len(result) == 6
+    for kind in [*result, errors.JournalError, errors.InvalidRequest, errors.ConfigurationError]:
         assert f"`{kind.__name__}`" in README
 
 
@@ -521,5 +521,5 @@ def test_the_readme_and_the_capture_count_the_rows_that_there_are() -> None:
 
 def test_the_threat_model_names_the_largest_reply_and_callback() -> None:
     """As the code has them."""
-    told = f"({LARGEST_REPLY // 1024**2} MiB a reply, {LARGEST // 1024} KiB a callback)"
-    assert told in text_of(".github/SECURITY.md")
+    result = f"({LARGEST_REPLY // 1024**2} MiB a reply, {LARGEST // 1024} KiB a callback)"
+    assert result in text_of(".github/SECURITY.md")

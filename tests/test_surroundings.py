@@ -58,9 +58,9 @@ def test_it_is_the_installed_package_that_is_tested() -> None:
     assert Path(alphapo_async.__file__).is_relative_to(site)
     for name in ("OPERATIONS.md", "py.typed", "cli/demo.csv"):
         assert (files("alphapo_async") / name).read_bytes() or name == "py.typed"
-    told = {str(file) for file in distribution("alphapo-async").files or ()}
-    assert {"alphapo_async/OPERATIONS.md", "alphapo_async/cli/demo.csv", "alphapo_async/py.typed"} <= told
-    assert not any(file.startswith(("tests/", "benchmarks/")) for file in told)
+    result = {str(file) for file in distribution("alphapo-async").files or ()}
+    assert {"alphapo_async/OPERATIONS.md", "alphapo_async/cli/demo.csv", "alphapo_async/py.typed"} <= result
+    assert not any(file.startswith(("tests/", "benchmarks/")) for file in result)
     (command,) = entry_points(group="console_scripts", name="alphapo")
     assert command.value == "alphapo_async.__main__:main"
     assert (Path(sysconfig.get_path("scripts")) / "alphapo").exists()
@@ -87,9 +87,9 @@ async def main():
 asyncio.run(main())
 """
     async with Sandbox() as sandbox:
-        told = {"ALPHAPO_BASE_URL": sandbox.url, "ALPHAPO_KEY": sandbox.key, "ALPHAPO_SECRET": sandbox.secret}
+        result = {"ALPHAPO_BASE_URL": sandbox.url, "ALPHAPO_KEY": sandbox.key, "ALPHAPO_SECRET": sandbox.secret}
         command = (sys.executable, "-c", program)
-        process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **told}, stdout=subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **result}, stdout=subprocess.PIPE)
         said, _ = await process.communicate()
     assert (process.returncode, said.split()) == (0, [b"payout-17"])
 

@@ -88,24 +88,24 @@ async def test_a_connection_that_fails_as_one_leaves_keeps_no_other_back() -> No
 
 async def test_what_is_broken_off_hears_why() -> None:
     """It waits for its answer; one that has no connection waits for none."""
-    heard: list[Exception] = []
+    events: list[Exception] = []
     exchange, error = new_exchange(), TypeError("made up")
     exchange.break_off(error)
     transport = SimpleNamespace(get_extra_info=lambda _name: None)
-    protocol = _Protocol(transport, heard)
+    protocol = _Protocol(transport, events)
     exchange.attach(SimpleNamespace(protocol=protocol))  # type: ignore[arg-type]
     exchange.break_off(error)
 
-    assert heard == [error]
+    assert events == [error]
 
 
 class _Protocol:
     """The part of aiohttp's protocol that an exchange knows."""
 
-    def __init__(self, transport: Any, heard: list[Exception]) -> None:
+    def __init__(self, transport: Any, events: list[Exception]) -> None:
         self.transport = transport
         self.should_close = False
-        self.set_exception = heard.append
+        self.set_exception = events.append
 
 
 @pytest.mark.parametrize("is_spoilt", [False, True])

@@ -23,7 +23,7 @@ from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.sandbox import Fault, Sandbox, Script
 from tests.cli.conftest import Local, invoke
 from tests.support import postgres
-from tests.support.journal_suite import asked, hear
+from tests.support.journal_suite import asked, learn
 
 KEYS = {"ALPHAPO_KEY": "sandbox-key", "ALPHAPO_SECRET": "sandbox-secret"}
 DATE = "Fri, 01 Jan 2027 00:00:00 GMT"
@@ -74,8 +74,8 @@ async def test_a_journal_that_was_made_just_now_is_told_as_such(tmp_path: Path) 
     """A mistyped path is seen by that; the second time it is there."""
     async with Sandbox() as sandbox:
         access = Access(KEYS, base_url=sandbox.url, journal=str(tmp_path / "new.db"))
-        told = [line.text for _ in range(2) async for line in check_everything(access) if line.name == "journal"]
-    assert told == ["it did not exist and was created: it is durable", f"it opens and is durable; {NO_EXCERPT}"]
+        result = [line.text for _ in range(2) async for line in check_everything(access) if line.name == "journal"]
+    assert result == ["it did not exist and was created: it is durable", f"it opens and is durable; {NO_EXCERPT}"]
 
 
 async def test_what_a_database_may_lose_is_told() -> None:
@@ -83,14 +83,14 @@ async def test_what_a_database_may_lose_is_told() -> None:
     name = postgres.schema()
     await postgres.execute(f"create database {name}")
     journal = open_journal(postgres.database(name))
-    await hear(journal, "f", asked("f", worker=None))
+    await learn(journal, "f", asked("f", worker=None))
     await journal.raise_epoch(0.0)
     await journal.aclose()
     async with Sandbox() as sandbox:
         access = Access(KEYS, base_url=sandbox.url, journal=postgres.database(name))
-        [told] = [line.text async for line in check_everything(access) if line.name == "journal"]
+        [result] = [line.text async for line in check_everything(access) if line.name == "journal"]
     assert (
-        told
+        result
         == f"it opens and is durable; 1 row is frozen since it went back in time: see `alphapo runbook failover`; {NO_EXCERPT}"
     )
 
@@ -124,9 +124,9 @@ def test_a_line_says_ok_or_failed() -> None:
 
 def test_check_tells_every_line(local: Local) -> None:
     """Four lines, each ok, and exit code 0."""
-    told = local.invoke("check")
-    assert told.exit_code == 0
-    first, *lines = told.stdout.splitlines()
+    result = local.invoke("check")
+    assert result.exit_code == 0
+    first, *lines = result.stdout.splitlines()
     assert local.url in first
     assert [line.split()[:2] for line in lines] == [["ok", name] for name in ("journal", "clock", "ping", "key")]
 
@@ -142,12 +142,12 @@ def test_check_as_json_has_every_line(local: Local) -> None:
 
 def test_a_check_ends_with_the_worst_exit_code(local: Local) -> None:
     """A journal that does not open counts although every later line is ok, and a wrong key counts more than a clock without an answer."""
-    told = local.invoke("check", "--journal", "carrier://pigeon")
-    assert [line.split()[:2] for line in told.output.splitlines()[1:]] == [
+    result = local.invoke("check", "--journal", "carrier://pigeon")
+    assert [line.split()[:2] for line in result.output.splitlines()[1:]] == [
         ["failed", "journal"],
         *(["ok", name] for name in ("clock", "ping", "key")),
     ]
-    assert told.exit_code == Exit.WRONG
+    assert result.exit_code == Exit.WRONG
     assert local.invoke("check", ALPHAPO_SECRET="another-secret").exit_code == Exit.KEY_REFUSED
 
 
@@ -167,15 +167,15 @@ async def test_a_journal_that_does_not_answer_has_the_exit_code_of_every_other_c
 
 def test_a_check_names_host_account_and_key_and_hides_what_steers_a_terminal(local: Local) -> None:
     """Each option counts before its variable, and of a database with an escape in its name the terminal gets none."""
-    told = local.invoke(
+    result = local.invoke(
         *("check", "--base-url", f"{local.url}/", "--account", "north"),
         ALPHAPO_BASE_URL="http://127.0.0.1:9",
         ALPHAPO_JOURNAL=postgres.database("missing%1b[31m"),
     )
-    first, second, *_ = told.output.splitlines()
+    first, second, *_ = result.output.splitlines()
     assert re.fullmatch(rf"host {local.url}, account north, key fingerprint \w+", first)
     assert r"missing\x1b[31m, schema alphapo: the database does not exist" in second
-    assert "\x1b" not in told.output
+    assert "\x1b" not in result.output
 
 
 HEAD = "foreign_id,end_user_reference,currency,address,amount"
@@ -222,7 +222,7 @@ async def test_a_journal_that_has_moved_fails(tmp_path: Path) -> None:
     """A worker cannot take a lease in it: it was copied to PostgreSQL, and is closed for good."""
     path, schema = tmp_path / "payouts.db", postgres.schema()
     source, target = SqliteJournal(path), PostgresJournal(postgres.url(), schema=schema)
-    await hear(source, "a", asked("a", worker=None), now=1.0)
+    await learn(source, "a", asked("a", worker=None), now=1.0)
     await copy_journal(source, target, 2.0)
     await source.aclose()
     await target.aclose()

@@ -59,60 +59,60 @@ def _commands(group: click.Group, *names: str) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize("names", _commands(alphapo), ids=" ".join)
 def test_every_command_explains_itself_with_an_example(names: tuple[str, ...]) -> None:
     """One line of what it does, its options, and how it is typed."""
-    told = invoke(*names, "--help")
-    assert told.exit_code == 0
-    assert f"alphapo {' '.join(names)}" in told.output.split("Example", 1)[1]
+    result = invoke(*names, "--help")
+    assert result.exit_code == 0
+    assert f"alphapo {' '.join(names)}" in result.output.split("Example", 1)[1]
 
 
 def test_the_version_is_told() -> None:
     """`--version` tells the installed release."""
-    told = invoke("--version")
-    assert told.exit_code == 0
-    assert told.stdout.startswith("alphapo, version 0.")
+    result = invoke("--version")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("alphapo, version 0.")
 
 
 def test_an_error_on_purpose_becomes_its_sentence() -> None:
     """What the library raises is said on standard error, without a traceback, with its exit code."""
-    told = CliRunner().invoke(group_with(ConfigurationError("No.\x1b[2J")), ["fail"])
-    assert (told.exit_code, told.stdout, told.stderr) == (2, "", "No.\\x1b[2J\n")
+    result = CliRunner().invoke(group_with(ConfigurationError("No.\x1b[2J")), ["fail"])
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", "No.\\x1b[2J\n")
 
 
 def test_a_fault_of_its_own_becomes_a_sentence_that_asks_to_keep_it_pending() -> None:
     """An unexpected error may hold anything: its kind is told, its text is not, and the exit code says unknown."""
-    told = CliRunner().invoke(group_with(RuntimeError("a-made-up-secret")), ["fail"])
-    assert told.exit_code == 3
-    assert "RuntimeError in test_cli.py" in told.stderr
-    assert "keep it pending" in told.stderr
-    assert "a-made-up-secret" not in told.output
+    result = CliRunner().invoke(group_with(RuntimeError("a-made-up-secret")), ["fail"])
+    assert result.exit_code == 3
+    assert "RuntimeError in test_cli.py" in result.stderr
+    assert "keep it pending" in result.stderr
+    assert "a-made-up-secret" not in result.output
 
 
 def test_a_usage_error_stays_clicks() -> None:
     """A wrong option is explained by click, exit code 2."""
-    told = invoke("withdraw", "--currency")
-    assert told.exit_code == 2
-    assert "--currency" in told.stderr
+    result = invoke("withdraw", "--currency")
+    assert result.exit_code == 2
+    assert "--currency" in result.stderr
 
 
 def test_a_reader_who_leaves_early_hears_nothing() -> None:
     """A closed pipe ends the command quietly, as `| head` expects."""
-    told, complaints = io.StringIO(), io.StringIO()
+    result, complaints = io.StringIO(), io.StringIO()
     group = group_with(BrokenPipeError(errno.EPIPE, "Broken pipe"))
-    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(complaints), pytest.raises(SystemExit) as end:
+    with contextlib.redirect_stdout(result), contextlib.redirect_stderr(complaints), pytest.raises(SystemExit) as end:
         group(["fail"])
-    assert (end.value.code, told.getvalue(), complaints.getvalue()) == (1, "", "")
+    assert (end.value.code, result.getvalue(), complaints.getvalue()) == (1, "", "")
 
 
 def test_another_fault_of_the_system_is_told() -> None:
     """Only the closed pipe is silent."""
-    told = CliRunner().invoke(group_with(OSError(errno.ENOSPC, "No space left")), ["fail"])
-    assert told.exit_code == 3
-    assert "OSError" in told.stderr
+    result = CliRunner().invoke(group_with(OSError(errno.ENOSPC, "No space left")), ["fail"])
+    assert result.exit_code == 3
+    assert "OSError" in result.stderr
 
 
 def test_no_secret_and_no_signature_is_ever_shown(local: Local) -> None:
     """Whatever ends well or badly, the secret and the key stay out of the output."""
     commands = (["check"], ["status", "cli-secret"], ["withdraw", "--currency", "BTC"])
-    shown = "".join(told.output for told in [local.invoke(*command) for command in commands])
+    shown = "".join(result.output for result in [local.invoke(*command) for command in commands])
     assert "host" in shown
     assert local.environment["ALPHAPO_SECRET"] not in shown
     assert local.environment["ALPHAPO_KEY"] not in shown

@@ -55,39 +55,39 @@ def test_no_two_rows_pay_the_same() -> None:
 
 def test_a_whole_run() -> None:
     """Sixty rows under faults in a process of their own: both zeros, totals, a closing sentence, exit code 0, no terminal codes."""
-    told = run("demo", "--rows", "60", "--seed", "1")
-    assert (told.returncode, told.stderr) == (0, "")
-    figures = dict(re.findall(r"│ +(\S.*?) +│ +(\d+) │", told.stdout))
+    result = run("demo", "--rows", "60", "--seed", "1")
+    assert (result.returncode, result.stderr) == (0, "")
+    figures = dict(re.findall(r"│ +(\S.*?) +│ +(\d+) │", result.stdout))
     assert figures["requested"] == "60"
     assert figures["paid more than once (sandbox's ledger)"] == "0"
     assert figures["reported wrong (sandbox's ledger)"] == "0"
     assert int(figures["accepted"]) >= 50
     assert int(figures["retries"]) + int(figures["look-ups"]) > 0
-    assert "requested = open + accepted" in told.stdout
-    assert "60 of 60 finished" in told.stdout
-    lines = told.stdout.splitlines()
+    assert "requested = open + accepted" in result.stdout
+    assert "60 of 60 finished" in result.stdout
+    lines = result.stdout.splitlines()
     prose = [line for line in lines if line and not line.startswith(("│", "┃", "┏", "┡", "└"))]
     assert len(prose) == len(set(prose))
     assert not [line for line in prose if line.endswith((" a", " the", ",")) or line[0].islower()]
-    assert "none was paid twice" in told.stdout
-    assert "\x1b" not in told.stdout
+    assert "none was paid twice" in result.stdout
+    assert "\x1b" not in result.stdout
 
 
 def test_a_run_in_this_process_asks_again_where_nobody_could_say() -> None:
     """A row whose first reply is lost and whose second is a refusal is unknown first, and settled when it is asked again."""
-    told = invoke("demo", "--rows", "300")
-    assert told.exit_code == 0
-    figures = dict(re.findall(r"│ +(\S.*?) +│ +(\d+) │", told.output))
+    result = invoke("demo", "--rows", "300")
+    assert result.exit_code == 0
+    figures = dict(re.findall(r"│ +(\S.*?) +│ +(\d+) │", result.output))
     assert int(figures["unknown after the first pass, asked again"]) > 0
     assert int(figures["settled by that"]) > 0
 
 
 def test_a_run_of_which_nothing_is_unknown_does_not_wait() -> None:
     """A few rows are paid at once."""
-    told = invoke("demo", "--rows", "3")
-    assert told.exit_code == 0
-    assert "asked again, with" not in told.output
-    assert "3 of 3 finished" in told.output
+    result = invoke("demo", "--rows", "3")
+    assert result.exit_code == 0
+    assert "asked again, with" not in result.output
+    assert "3 of 3 finished" in result.output
 
 
 @pytest.mark.parametrize("rows", ["0", "100000", "many"])
@@ -116,8 +116,8 @@ def test_the_verdict_decides(report: DemoReport, code: int, words: str) -> None:
 def test_whoever_was_told_nothing_for_good_is_counted_where_the_worker_is_killed() -> None:
     """The bar counts who was told for good: both figures stand in the sentence beside it."""
     assert "when 2 calls had returned. Another worker" in killed_words({"a": "accepted", "b": "rejected"})
-    told = killed_words({"a": "accepted", "b": "unknown", "c": "accepted"})
-    assert "when 3 calls had returned: 2 with a final outcome, 1 unknown. Another worker" in told
+    result = killed_words({"a": "accepted", "b": "unknown", "c": "accepted"})
+    assert "when 3 calls had returned: 2 with a final outcome, 1 unknown. Another worker" in result
 
 
 def test_only_a_kept_promise_is_praised() -> None:

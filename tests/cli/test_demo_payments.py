@@ -36,14 +36,14 @@ def request(foreign_id: str, amount: str = "0.001", currency: str = "BTC") -> Wi
 async def test_rows_are_paid_and_told(tmp_path: Path) -> None:
     """An amount that a JSON number would round is invalid, a currency that AlphaPo does not know is rejected."""
     rows = [request("good"), request("refused", currency="NOCOIN"), request("long", "1234.123456789012345678")]
-    told: list[tuple[str, str]] = []
+    result: list[tuple[str, str]] = []
     async with (
         Sandbox(KEY, SECRET) as sandbox,
         open_client(sandbox.url, str(tmp_path / "payouts.db"), lambda _: None) as client,
     ):
-        outcomes = await pay_all(client, rows, lambda *what: told.append(what))
+        outcomes = await pay_all(client, rows, lambda *what: result.append(what))
     assert outcomes == {"good": "accepted", "refused": "rejected", "long": "invalid"}
-    assert sorted(told) == sorted(outcomes.items())
+    assert sorted(result) == sorted(outcomes.items())
 
 
 async def test_the_worker_says_what_happened_and_what_it_told(tmp_path: Path) -> None:
@@ -62,12 +62,12 @@ async def test_the_worker_says_what_happened_and_what_it_told(tmp_path: Path) ->
 
 async def test_the_worker_is_killed_when_enough_were_told(tmp_path: Path) -> None:
     """What it had under way is held by a dead worker."""
-    heard: list[News] = []
+    events: list[News] = []
     path = tmp_path / "payouts.db"
     async with Sandbox(KEY, SECRET, latency=0.02) as sandbox:
-        await pay_until_killed(sandbox.url, str(path), 300, heard.append, kill_after=20)
-    told = [one for one in heard if isinstance(one, OutcomeReported)]
-    assert len(told) == 20
+        await pay_until_killed(sandbox.url, str(path), 300, events.append, kill_after=20)
+    result = [one for one in events if isinstance(one, OutcomeReported)]
+    assert len(result) == 20
     journal = SqliteJournal(path)
     assert len(await journal.find_dead(0.0)) == 1
     assert await journal.find_open("default", None, 1)
@@ -76,10 +76,10 @@ async def test_the_worker_is_killed_when_enough_were_told(tmp_path: Path) -> Non
 
 async def test_a_worker_that_ends_by_itself_is_not_killed(tmp_path: Path) -> None:
     """It had fewer rows than that."""
-    heard: list[News] = []
+    events: list[News] = []
     async with Sandbox(KEY, SECRET) as sandbox:
-        await pay_until_killed(sandbox.url, str(tmp_path / "payouts.db"), 2, heard.append, kill_after=20)
-    assert len([one for one in heard if isinstance(one, OutcomeReported)]) == 2
+        await pay_until_killed(sandbox.url, str(tmp_path / "payouts.db"), 2, events.append, kill_after=20)
+    assert len([one for one in events if isinstance(one, OutcomeReported)]) == 2
 
 
 def test_the_worker_s_words_go_to_its_standard_output(

@@ -78,8 +78,8 @@ ERRORS = [
 @pytest.mark.parametrize(("error", "code"), ERRORS, ids=lambda value: type(value).__name__)
 def test_every_error_has_its_exit_code(error: Exception, code: int) -> None:
     """The table of the exit codes, error by error, each with something to read."""
-    lines, told = explain(error)
-    assert told == code
+    lines, result = explain(error)
+    assert result == code
     assert all(lines)
 
 
@@ -106,7 +106,7 @@ def test_a_journal_that_cannot_be_used_says_nothing_of_a_withdrawal_that_there_i
 
 
 @pytest.mark.parametrize(
-    ("told", "code"),
+    ("result", "code"),
     [
         ("file is not a database", 2),
         ("attempt to write a readonly database", 2),
@@ -116,9 +116,9 @@ def test_a_journal_that_cannot_be_used_says_nothing_of_a_withdrawal_that_there_i
         ("database is locked", 3),
     ],
 )
-def test_a_journal_that_is_only_busy_or_full_is_no_wrong_input(told: str, code: int) -> None:
+def test_a_journal_that_is_only_busy_or_full_is_no_wrong_input(result: str, code: int) -> None:
     """Another time the same command may do; a wrong name stays wrong."""
-    assert explain(journal_error(Path("payouts.db"), sqlite3.OperationalError(told)))[1] == code
+    assert explain(journal_error(Path("payouts.db"), sqlite3.OperationalError(result)))[1] == code
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ECONNREFUSED, "refused"), TimeoutError(), ConnectionResetError()])
@@ -131,13 +131,13 @@ def test_a_database_that_is_not_there_now_is_no_wrong_input(error: Exception) ->
 def test_whatever_fails_before_anything_can_leave_says_so() -> None:
     """With the name of the withdrawal, where there is one; an error about a withdrawal says itself what it means."""
     detail = "It has moved. Nothing was sent."
-    for foreign_id, told in (
+    for foreign_id, result in (
         (None, detail),
         ("f", "Withdrawal 'f': nothing was sent by this call. It has moved."),
     ):
         with pytest.raises(JournalError) as caught, nothing_sent(foreign_id):
             raise JournalError(detail, recorded=None)
-        assert (caught.value.detail, caught.value.recorded) == (told, None)
+        assert (caught.value.detail, caught.value.recorded) == (result, None)
     about = JournalError("no", foreign_id="g")
     with pytest.raises(JournalError) as caught, nothing_sent("f"):
         raise about

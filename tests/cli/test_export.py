@@ -27,7 +27,7 @@ from alphapo_async.core.models import Transaction, TransactionPart, WithdrawalRe
 from alphapo_async.core.texts import problem_of_id
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
-from tests.support.journal_suite import LOST, asked, hear, pay
+from tests.support.journal_suite import LOST, asked, learn, pay
 from tests.support.rows import ACCEPTED_ROW, REJECTED_ROW
 
 DAY = 86_400.0
@@ -40,7 +40,7 @@ def path(tmp_path: Path) -> Path:
 
     async def fill() -> None:
         journal = SqliteJournal(place)
-        await hear(journal, "=doubt", asked("=doubt", "0.5"), LOST, Released("worker", "queue"), now=1.0)
+        await learn(journal, "=doubt", asked("=doubt", "0.5"), LOST, Released("worker", "queue"), now=1.0)
         await pay(journal, "paid", now=2 * DAY)
         await journal.aclose()
 
@@ -50,10 +50,10 @@ def path(tmp_path: Path) -> Path:
 
 def exported(path: Path, *arguments: str) -> str:
     """Run the command and return what it wrote."""
-    told = invoke("journal", "export", "--journal", str(path), *arguments)
-    assert told.exit_code == 0, told.output
-    assert "withdrawal" in told.stderr
-    return told.stdout
+    result = invoke("journal", "export", "--journal", str(path), *arguments)
+    assert result.exit_code == 0, result.output
+    assert "withdrawal" in result.stderr
+    return result.stdout
 
 
 def test_everything_is_written_as_csv_oldest_first(path: Path) -> None:
@@ -89,29 +89,31 @@ def test_as_json_lines_it_is_exact(path: Path) -> None:
 )
 def test_days_and_moments_bound_it(path: Path, arguments: list[str], names: list[str]) -> None:
     """By when it was asked for, in UTC; a last day is included, and a moment is no day, at midnight neither."""
-    told = exported(path, "--format", "jsonl", *arguments)
-    assert [json.loads(line)["foreign_id"] for line in told.splitlines()] == names
+    result = exported(path, "--format", "jsonl", *arguments)
+    assert [json.loads(line)["foreign_id"] for line in result.splitlines()] == names
 
 
 @pytest.mark.parametrize("text", ["30.11.2026", "2026-11-31", "9999-12-31", ""])
 def test_what_is_no_day_is_told_so(path: Path, text: str) -> None:
     """Wrong usage, and nothing is written; the last day that Python knows has no end."""
-    told = invoke("journal", "export", "--journal", str(path), "--until", text)
-    assert (told.exit_code, told.stdout) == (2, "")
-    assert "write 2026-11-30 or 2026-11-30T12:00:00" in " ".join(told.stderr.split())
+    result = invoke("journal", "export", "--journal", str(path), "--until", text)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "write 2026-11-30 or 2026-11-30T12:00:00" in " ".join(result.stderr.split())
 
 
 def test_memory_cannot_be_exported() -> None:
     """It ends with its process."""
-    told = invoke("journal", "export", "--journal", "memory")
-    assert told.exit_code == 2
-    assert "Set ALPHAPO_JOURNAL=payouts.db" in told.stderr
+    result = invoke("journal", "export", "--journal", "memory")
+    assert result.exit_code == 2
+    assert "Set ALPHAPO_JOURNAL=payouts.db" in result.stderr
 
 
 def test_a_row_tells_all_that_it_knows() -> None:
     """The digest is that of the bytes that were signed; the txids are those that AlphaPo told."""
-    told = Transaction(id=7, transactions=(TransactionPart(txid="one"), TransactionPart(), TransactionPart(txid="two")))
-    fields = fields_of(replace(ACCEPTED_ROW, transaction=told, decision="accepted by anna: seen", settled_at=2.5))
+    result = Transaction(
+        id=7, transactions=(TransactionPart(txid="one"), TransactionPart(), TransactionPart(txid="two"))
+    )
+    fields = fields_of(replace(ACCEPTED_ROW, transaction=result, decision="accepted by anna: seen", settled_at=2.5))
     assert fields["txids"] == ["one", "two"]
     assert fields["reason"] == "accepted by anna: seen"
     assert fields["sha256"] == hashlib.sha256(ACCEPTED_ROW.revision.body).hexdigest()
@@ -130,8 +132,8 @@ def test_for_a_spreadsheet_no_text_is_a_formula(path: Path) -> None:
     """On demand, and in CSV alone: it is no export that can be fed back."""
     [doubt, _] = csv.DictReader(io.StringIO(exported(path, "--spreadsheet")))
     assert doubt["foreign_id"] == "'=doubt"
-    told = invoke("journal", "export", "--journal", str(path), "--spreadsheet", "--format", "jsonl")
-    assert (told.exit_code, told.stdout) == (2, "")
+    result = invoke("journal", "export", "--journal", str(path), "--spreadsheet", "--format", "jsonl")
+    assert (result.exit_code, result.stdout) == (2, "")
 
 
 def test_a_cell_for_a_spreadsheet_is_never_a_formula() -> None:
@@ -228,7 +230,7 @@ def test_a_whole_export_is_read_back_as_the_same_requests(tmp_path: Path, kind: 
         journal = SqliteJournal(tmp_path / "payouts.db")
         for now, request in enumerate(fed_back()):
             revision = Revision(encode_body(request, "number"), request)
-            await hear(journal, request.foreign_id, Requested("worker", revision, "key"), LOST, now=float(now))
+            await learn(journal, request.foreign_id, Requested("worker", revision, "key"), LOST, now=float(now))
         await journal.aclose()
 
     asyncio.run(fill())

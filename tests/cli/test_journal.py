@@ -21,7 +21,7 @@ from alphapo_async.core.row import Row, State
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
 from tests.support import postgres
-from tests.support.journal_suite import LOST, asked, hear, pay
+from tests.support.journal_suite import LOST, asked, learn, pay
 from tests.support.mounts import make_read_only, mounted
 from tests.support.rows import (
     ACCEPTED_ROW,
@@ -42,8 +42,8 @@ def path(tmp_path: Path) -> Path:
 
     async def fill() -> None:
         journal = SqliteJournal(place)
-        await hear(journal, "free", asked("free", "0.5"), LOST, Released("worker", "queue"), now=1.0)
-        await hear(journal, "held", asked("held"), now=2.0)
+        await learn(journal, "free", asked("free", "0.5"), LOST, Released("worker", "queue"), now=1.0)
+        await learn(journal, "held", asked("held"), now=2.0)
         await pay(journal, "paid", now=3.0)
         await journal.aclose()
 
@@ -53,8 +53,8 @@ def path(tmp_path: Path) -> Path:
 
 def test_one_withdrawal_is_shown_with_its_history(path: Path) -> None:
     """What was asked, what is known, and line by line what was recorded."""
-    told = invoke("journal", "show", "free", "--journal", str(path))
-    assert told.exit_code == 0, told.output
+    result = invoke("journal", "show", "free", "--journal", str(path))
+    assert result.exit_code == 0, result.output
     for words in (
         "open, in doubt",
         "0.5 BTC\n",
@@ -63,26 +63,26 @@ def test_one_withdrawal_is_shown_with_its_history(path: Path) -> None:
         "in doubt: connection lost",
         "released: queue",
     ):
-        assert words in told.stdout
-    assert '"foreign_id"' not in told.stdout
+        assert words in result.stdout
+    assert '"foreign_id"' not in result.stdout
 
 
 def test_what_is_not_known_is_said(path: Path) -> None:
     """Exit code 3, as `status` has it: it proves nothing about AlphaPo."""
-    told = invoke("journal", "show", "never", "--journal", str(path))
-    assert told.exit_code == 3
-    assert "has no withdrawal 'never'" in told.stderr
+    result = invoke("journal", "show", "never", "--journal", str(path))
+    assert result.exit_code == 3
+    assert "has no withdrawal 'never'" in result.stderr
 
 
 def test_what_is_open_is_listed_oldest_first(path: Path) -> None:
     """With a word where there is more; nothing where nothing is open."""
-    told = invoke("journal", "list", ALPHAPO_JOURNAL=str(path))
-    assert told.stdout.index("│ free") < told.stdout.index("│ held ")
-    assert "paid" not in told.stdout
-    told = invoke("journal", "list", "--limit", "1", "--journal", str(path))
-    assert "There are more; --limit 10 shows them." in told.stdout
-    told = invoke("journal", "list", "--account", "another", "--journal", str(path))
-    assert told.stdout == "Nothing is open.\n"
+    result = invoke("journal", "list", ALPHAPO_JOURNAL=str(path))
+    assert result.stdout.index("│ free") < result.stdout.index("│ held ")
+    assert "paid" not in result.stdout
+    result = invoke("journal", "list", "--limit", "1", "--journal", str(path))
+    assert "There are more; --limit 10 shows them." in result.stdout
+    result = invoke("journal", "list", "--account", "another", "--journal", str(path))
+    assert result.stdout == "Nothing is open.\n"
 
 
 def test_what_is_open_under_a_key_is_listed_alone(tmp_path: Path) -> None:
@@ -92,22 +92,22 @@ def test_what_is_open_under_a_key_is_listed_alone(tmp_path: Path) -> None:
     async def fill() -> None:
         journal = SqliteJournal(path)
         for number in range(503):
-            await hear(
+            await learn(
                 journal, f"row-{number}", asked(f"row-{number}", key=old if number == 501 else new), now=float(number)
             )
         await journal.aclose()
 
     asyncio.run(fill())
-    told = invoke("journal", "list", "--key", old, "--journal", str(path))
-    assert told.exit_code == 0
-    assert [line for line in told.stdout.splitlines() if "row-" in line] == [told.stdout.splitlines()[4]]
-    assert "row-501" in told.stdout
-    assert old in told.stdout
-    told = invoke("journal", "list", "--key", "2" * 16, "--journal", str(path))
-    assert told.stdout == f"Nothing is open under the key of fingerprint {'2' * 16}; under others 503.\n"
-    told = invoke("journal", "list", "--key", "old", "--journal", str(path))
-    assert told.exit_code == 2
-    assert "is not a fingerprint" in told.stderr
+    result = invoke("journal", "list", "--key", old, "--journal", str(path))
+    assert result.exit_code == 0
+    assert [line for line in result.stdout.splitlines() if "row-" in line] == [result.stdout.splitlines()[4]]
+    assert "row-501" in result.stdout
+    assert old in result.stdout
+    result = invoke("journal", "list", "--key", "2" * 16, "--journal", str(path))
+    assert result.stdout == f"Nothing is open under the key of fingerprint {'2' * 16}; under others 503.\n"
+    result = invoke("journal", "list", "--key", "old", "--journal", str(path))
+    assert result.exit_code == 2
+    assert "is not a fingerprint" in result.stderr
 
 
 def test_rows_with_one_outcome_are_listed(path: Path) -> None:
@@ -129,7 +129,7 @@ def test_rows_whose_key_was_refused_are_listed_under_that_outcome(tmp_path: Path
 
     async def fill() -> None:
         journal = SqliteJournal(path)
-        await hear(
+        await learn(
             journal, "refused", asked("refused"), Attempt("worker", KeyRefused("bad_header_key"), 1.0, 2.0), now=1.0
         )
         await journal.aclose()
@@ -179,17 +179,17 @@ def test_json_has_the_fields_of_the_export(path: Path) -> None:
 
 def test_totals_are_shown(path: Path) -> None:
     """To the last decimal."""
-    told = invoke("journal", "totals", "--journal", str(path))
-    assert "2.5" in told.stdout
-    assert "0.5" in told.stdout
+    result = invoke("journal", "totals", "--journal", str(path))
+    assert "2.5" in result.stdout
+    assert "0.5" in result.stdout
 
 
 @pytest.mark.parametrize("name", [None, "memory"])
 def test_a_journal_must_be_named(name: str | None) -> None:
     """One in memory has nothing to show."""
-    told = invoke("journal", "list", *(() if name is None else ("--journal", name)))
-    assert told.exit_code == 2
-    assert "Set ALPHAPO_JOURNAL=payouts.db" in told.stderr
+    result = invoke("journal", "list", *(() if name is None else ("--journal", name)))
+    assert result.exit_code == 2
+    assert "Set ALPHAPO_JOURNAL=payouts.db" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -213,16 +213,16 @@ def test_a_mistyped_path_does_not_read_as_all_clear(
 ) -> None:
     """Exit code 2, the path as it was understood, and nothing is made."""
     monkeypatch.chdir(tmp_path)
-    told = invoke("journal", *command, "--journal", "mistyped.db")
-    assert (told.exit_code, told.output) == (2, f"no such journal: {tmp_path}/mistyped.db\n")
+    result = invoke("journal", *command, "--journal", "mistyped.db")
+    assert (result.exit_code, result.output) == (2, f"no such journal: {tmp_path}/mistyped.db\n")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_backup_is_made_once(path: Path, tmp_path: Path) -> None:
     """Never over another file."""
     target = tmp_path / "backup.db"
-    told = invoke("journal", "backup", str(target), "--journal", str(path))
-    assert told.exit_code == 0, told.output
+    result = invoke("journal", "backup", str(target), "--journal", str(path))
+    assert result.exit_code == 0, result.output
     assert invoke("journal", "show", "paid", "--journal", str(target)).exit_code == 0
     again = invoke("journal", "backup", str(target), "--journal", str(path))
     assert (again.exit_code, again.output) == (
@@ -235,9 +235,9 @@ def test_a_file_that_is_no_journal_is_wrong_input(tmp_path: Path) -> None:
     """Only the reason: there is no withdrawal of which to say whether funds may be released."""
     path = tmp_path / "notes.txt"
     path.write_text("mine " * 100, encoding="utf-8")
-    told = invoke("journal", "list", "--journal", str(path))
-    assert told.exit_code == 2
-    assert told.output == (
+    result = invoke("journal", "list", "--journal", str(path))
+    assert result.exit_code == 2
+    assert result.output == (
         f"The journal '{path}': it is not a SQLite database: name another file; nothing in it was changed.\n"
     )
 
@@ -250,43 +250,43 @@ def test_a_file_is_copied_to_postgresql_and_closed_for_good(path: Path, tmp_path
     before = invoke("journal", "totals", "--journal", str(path)).stdout
     asyncio.run(postgres.execute("create database copied"))
     target = postgres.database("copied").replace(":@", "@")
-    told = invoke("journal", "copy", target, "--journal", str(path))
-    assert told.exit_code == 0, told.output
-    assert "Copied and compared 3 withdrawals" in told.stdout
-    assert "From now on use postgresql://" in told.stdout
+    result = invoke("journal", "copy", target, "--journal", str(path))
+    assert result.exit_code == 0, result.output
+    assert "Copied and compared 3 withdrawals" in result.stdout
+    assert "From now on use postgresql://" in result.stdout
     assert invoke("journal", "totals", ALPHAPO_JOURNAL=target).stdout == before
     again = invoke("journal", "totals", "--journal", str(path))
     assert again.exit_code == 2
     assert "closed for good: use the journal in PostgreSQL" in again.stderr
     for elsewhere in (str(tmp_path / "new.db"), "memory"):
-        told = invoke("journal", "copy", elsewhere, "--journal", str(path))
-        assert told.exit_code == 2
-        assert "from a file to PostgreSQL only" in told.stderr
+        result = invoke("journal", "copy", elsewhere, "--journal", str(path))
+        assert result.exit_code == 2
+        assert "from a file to PostgreSQL only" in result.stderr
 
 
 def test_a_password_in_an_argument_is_refused(path: Path) -> None:
     """Everybody on the machine can read it there; in the environment it is taken, and never shown."""
     url = "postgresql://payer:hunter2@127.0.0.1:9/payouts?sslmode=disable"
     for command in (("list", "--journal", url), ("copy", url, "--journal", str(path))):
-        told = invoke("journal", *command)
-        assert told.exit_code == 2
-        assert "PGPASSWORD" in told.stderr
-        assert "hunter2" not in told.output
-    told = invoke("resume", "--journal", url, ALPHAPO_KEY="k", ALPHAPO_SECRET="s")
-    assert told.exit_code == 2
-    assert "hunter2" not in told.output
+        result = invoke("journal", *command)
+        assert result.exit_code == 2
+        assert "PGPASSWORD" in result.stderr
+        assert "hunter2" not in result.output
+    result = invoke("resume", "--journal", url, ALPHAPO_KEY="k", ALPHAPO_SECRET="s")
+    assert result.exit_code == 2
+    assert "hunter2" not in result.output
 
 
 def test_the_tables_of_a_database_are_made_by_migrating(path: Path) -> None:
     """By one who may; a file needs nothing."""
-    told = invoke("journal", "migrate", ALPHAPO_JOURNAL=postgres.url())
-    assert told.exit_code == 0, told.output
-    assert "at schema 1" in told.stdout
+    result = invoke("journal", "migrate", ALPHAPO_JOURNAL=postgres.url())
+    assert result.exit_code == 0, result.output
+    assert "at schema 1" in result.stdout
     assert "and was before" in invoke("journal", "migrate", ALPHAPO_JOURNAL=postgres.url()).stdout
     assert "and was before" in invoke("journal", "migrate", "--journal", str(path)).stdout
-    told = invoke("journal", "backup", "anywhere", ALPHAPO_JOURNAL=postgres.url())
-    assert told.exit_code == 2
-    assert "pg_dump" in told.stderr
+    result = invoke("journal", "backup", "anywhere", ALPHAPO_JOURNAL=postgres.url())
+    assert result.exit_code == 2
+    assert "pg_dump" in result.stderr
 
 
 def test_an_empty_option_is_not_taken_for_absent() -> None:
@@ -318,20 +318,20 @@ def test_a_journal_on_a_read_only_mount_can_be_looked_into(path: Path, tmp_path:
         place = str(shutil.copy(path, folder / "payouts.db"))
         make_read_only(folder)
         for command in (("list",), ("show", "free"), ("totals",), ("export",)):
-            told = invoke("journal", *command, "--journal", place)
-            assert told.exit_code == 0, told.output
+            result = invoke("journal", *command, "--journal", place)
+            assert result.exit_code == 0, result.output
             writable = invoke("journal", *command, "--journal", str(path))
-            assert _without_seconds(told.output) == _without_seconds(writable.output)
-        told = invoke("journal", "unfreeze", "--nothing-lost", "--journal", place)
-        assert told.exit_code == 2
-        assert "its file system is mounted read-only" in " ".join(told.output.split())
+            assert _without_seconds(result.output) == _without_seconds(writable.output)
+        result = invoke("journal", "unfreeze", "--nothing-lost", "--journal", place)
+        assert result.exit_code == 2
+        assert "its file system is mounted read-only" in " ".join(result.output.split())
 
 
 async def test_the_rows_of_one_account_are_read_in_order(tmp_path: Path) -> None:
     """Without their histories, and without the rows of other accounts."""
     journal = SqliteJournal(tmp_path / "payouts.db")
     await pay(journal, "a", "b")
-    await hear(journal, "c", asked("c"), account="other")
+    await learn(journal, "c", asked("c"), account="other")
     assert [row.foreign_id async for row in account_rows(journal, "default")] == ["a", "b"]
     assert [row.foreign_id async for row in account_rows(journal, "other")] == ["c"]
     await journal.aclose()

@@ -45,7 +45,7 @@ from tests.support.rows import (
 
 def test_a_row_says_all_it_knows() -> None:
     """And leaves out what it does not."""
-    told = dict(
+    result = dict(
         row_pairs(
             replace(
                 ACCEPTED_ROW,
@@ -57,9 +57,9 @@ def test_a_row_says_all_it_knows() -> None:
             )
         )
     )
-    assert (told["AlphaPo's id"], told["AlphaPo's status"], told["txid"]) == ("7", "processing", "abc")
-    assert told["created"] == "1970-01-01 00:00:00.000 UTC"
-    assert "in doubt since" not in told
+    assert (result["AlphaPo's id"], result["AlphaPo's status"], result["txid"]) == ("7", "processing", "abc")
+    assert result["created"] == "1970-01-01 00:00:00.000 UTC"
+    assert "in doubt since" not in result
     assert dict(row_pairs(REJECTED_ROW))["refusal"] == "amount: Not enough amount"
     assert dict(row_pairs(DOUBTED))["state"] == "open, in doubt"
     assert "asked" not in dict(row_pairs(row(revision=replace(row().revision, payment=None))))
@@ -67,8 +67,8 @@ def test_a_row_says_all_it_knows() -> None:
 
 def test_a_row_that_is_worked_on_may_have_been_sent() -> None:
     """What is under way is written down only once it has ended: "attempts: 0" would say too much."""
-    told = dict(row_pairs(row(now=1.5)))
-    assert told["attempts"] == "0 known; being worked on since 1970-01-01 00:00:01.500 UTC, may have been sent"
+    result = dict(row_pairs(row(now=1.5)))
+    assert result["attempts"] == "0 known; being worked on since 1970-01-01 00:00:01.500 UTC, may have been sent"
     assert dict(row_pairs(row(holder=None)))["attempts"] == "0"
 
 
@@ -84,8 +84,8 @@ def test_what_was_sent_by_a_worker_that_died_was_not_sent_with_no_attempt(one: R
 )
 def test_the_last_word_that_settled_nothing_stands_only_where_nothing_came_after_it(state: str, *, last: bool) -> None:
     """Of an accepted row it is old news that its worker was gone."""
-    told = dict(row_pairs(row(state=state, reason="its worker is gone")))
-    assert ("last word" in told) is last
+    result = dict(row_pairs(row(state=state, reason="its worker is gone")))
+    assert ("last word" in result) is last
 
 
 def test_tables_are_plain_text() -> None:
@@ -137,11 +137,11 @@ def test_what_a_look_up_answered_is_said_in_words(answer: Answer, words: str) ->
 
 def test_times_in_a_line_are_what_people_call_them() -> None:
     """UTC, where the journal has seconds since the epoch; what a person wrote stays as it was written."""
-    told = [
+    result = [
         entry_of(evidence, 0.0, "1.0")
         for evidence in (LeaseExpired("w", 1_795_825_774.898), ControlFound("w", 1_795_825_774.898))
     ]
-    for line in told:
+    for line in result:
         assert line is not None
         assert "2026-11-28 00:29:34.898 UTC" in history_rows([line])[0][1]
     assert (
@@ -203,9 +203,9 @@ def test_every_state_says_whether_money_moved_and_why(one: Row, moved: str, beca
 def test_an_open_row_says_until_when_it_is_tried_and_from_when_on() -> None:
     """A settled one has no use for either."""
     one = row(holder=None, expires_at=60.0, not_before=30.0)
-    told = dict(row_pairs(one))
-    assert told["tried until"] == "1970-01-01 00:01:00.000 UTC"
-    assert told["not sent before"] == "1970-01-01 00:00:30.000 UTC"
+    result = dict(row_pairs(one))
+    assert result["tried until"] == "1970-01-01 00:01:00.000 UTC"
+    assert result["not sent before"] == "1970-01-01 00:00:30.000 UTC"
     settled = dict(row_pairs(replace(one, state="not_sent")))
     assert not {"tried until", "not sent before"} & settled.keys()
 
@@ -226,11 +226,11 @@ def test_a_row_says_what_its_state_alone_does_not() -> None:
 def test_a_withdrawal_that_alphapo_ended_stays_pending_for_a_reason(not_before: float, until: str) -> None:
     """In `status` and in `journal show` alike: money is unknown, and why and until when."""
     twice = asked_about(sent(DOUBTED, LOST, 10.0), found("cancelled"), 20.0)
-    told = dict(row_pairs(replace(twice, holder=None, not_before=not_before)))
-    assert (told["state"], told["money"]) == ("open, in doubt", "unknown: keep it pending, do not refund it")
-    assert told["last word"] == why(replace(twice, not_before=not_before))
-    assert told["last word"] == (
+    result = dict(row_pairs(replace(twice, holder=None, not_before=not_before)))
+    assert (result["state"], result["money"]) == ("open, in doubt", "unknown: keep it pending, do not refund it")
+    assert result["last word"] == why(replace(twice, not_before=not_before))
+    assert result["last word"] == (
         f"AlphaPo shows it cancelled; it stays pending until {until} and until a look-up after that still shows it cancelled, "
         "because an earlier attempt may still arrive"
     )
-    assert "not sent before" not in told
+    assert "not sent before" not in result

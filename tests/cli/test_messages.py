@@ -61,9 +61,9 @@ ERRORS: list[WithdrawalError | JournalError] = [
 def test_the_advice_names_no_python(error: WithdrawalError, command: Command) -> None:
     """For every outcome, apart from what happened."""
     assert happened(error) == "No."
-    told = advice(error, command).replace("--retry-rejected sends the same request again", "")
-    assert told
-    assert not [word for word in _PYTHON if word in told]
+    result = advice(error, command).replace("--retry-rejected sends the same request again", "")
+    assert result
+    assert not [word for word in _PYTHON if word in result]
 
 
 def test_only_who_made_the_request_can_send_it_again() -> None:
@@ -99,9 +99,9 @@ def test_what_is_wrong_with_a_field_names_the_options(fields: dict[str, object],
     usual = {"foreign_id": "f", "currency": "BTC", "address": "a", "amount": "1", "end_user_reference": "u"}
     with pytest.raises(InvalidRequest) as caught:
         encode_body(request_of({**usual, **fields}), "number")
-    told = option_problem(caught.value.problems[name])
-    assert told.endswith(words)
-    assert not [word for word in _PYTHON if word in told]
+    result = option_problem(caught.value.problems[name])
+    assert result.endswith(words)
+    assert not [word for word in _PYTHON if word in result]
 
 
 def test_a_row_has_what_happened_and_what_to_do() -> None:
@@ -128,9 +128,9 @@ def test_the_problem_of_a_field_names_cells_and_columns(fields: dict[str, object
     usual = {"foreign_id": "f", "currency": "BTC", "address": "x", "amount": "1", "end_user_reference": "u"}
     with pytest.raises(InvalidRequest) as caught:
         request_of({**usual, **fields})
-    told = row_problem(caught.value.problems[name])
-    assert told.endswith(words)
-    assert not [word for word in _PYTHON if word in told]
+    result = row_problem(caught.value.problems[name])
+    assert result.endswith(words)
+    assert not [word for word in _PYTHON if word in result]
 
 
 def test_warnings_are_one_sentence_for_each_field() -> None:

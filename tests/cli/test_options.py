@@ -74,9 +74,9 @@ def test_the_local_sandbox_goes_without_a_journal() -> None:
 
 def test_the_name_of_an_unknown_journal_is_not_repeated() -> None:
     """It may hold a password."""
-    with pytest.raises(ConfigurationError) as told:
+    with pytest.raises(ConfigurationError) as result:
         Access(KEYS, journal="redis://user:pass-word@host/base").open_journal()
-    assert "pass-word" not in str(told.value)
+    assert "pass-word" not in str(result.value)
 
 
 def test_a_file_that_is_not_there_is_no_journal_to_look_into(tmp_path: Path) -> None:

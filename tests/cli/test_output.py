@@ -37,9 +37,9 @@ D = Decimal
 
 def printed(shown: object) -> str:
     """Return what a console of 100 columns prints."""
-    told = io.StringIO()
-    Console(file=told, width=100, markup=False).print(shown)
-    return told.getvalue()
+    answer = io.StringIO()
+    Console(file=answer, width=100, markup=False).print(shown)
+    return answer.getvalue()
 
 
 def test_balances_have_room_for_more_than_the_amount() -> None:
@@ -187,14 +187,14 @@ def test_totals_are_a_list_where_the_table_would_be_too_wide(width: int, heads: 
 
 def test_a_sentence_is_broken_between_words_on_a_terminal_alone() -> None:
     """A pipe gets it in one line, with what could steer a terminal escaped."""
-    told = []
+    answer = []
     for is_terminal in (True, False):
         file = io.StringIO()
         say(
             Console(file=file, width=20, force_terminal=is_terminal, color_system=None), "a sentence of some length\x1b"
         )
-        told.append(file.getvalue())
-    assert told == ["a sentence of some\nlength\\x1b\n", "a sentence of some length\\x1b\n"]
+        answer.append(file.getvalue())
+    assert answer == ["a sentence of some\nlength\\x1b\n", "a sentence of some length\\x1b\n"]
 
 
 def test_no_word_is_broken_on_a_terminal() -> None:

@@ -46,16 +46,16 @@ def test_a_duration_has_its_two_largest_units(seconds: float, words: str) -> Non
 
 async def test_a_pipe_gets_lines_while_it_runs_and_one_at_the_end() -> None:
     """Plain lines, without a terminal's codes, and each of them once: what has not moved is not said again."""
-    told = io.StringIO()
-    async with show_progress(Console(file=told, width=100), 2, every=0.01) as advance:
+    result = io.StringIO()
+    async with show_progress(Console(file=result, width=100), 2, every=0.01) as advance:
         advance("accepted")
         await asyncio.sleep(0.3)
         advance("unknown")
         await asyncio.sleep(0.3)
-    lines = told.getvalue().splitlines()
+    lines = result.getvalue().splitlines()
     assert [re.split("[,:]", line)[0] for line in lines] == ["1 of 2 finished", "2 of 2 finished"]
     assert re.fullmatch(r"2 of 2 finished(, [\d.]+/s)?: 1 accepted, 1 unknown", lines[-1])
-    assert "\x1b" not in told.getvalue()
+    assert "\x1b" not in result.getvalue()
 
 
 async def test_the_speed_is_that_of_the_rows_that_were_sent() -> None:
@@ -100,11 +100,11 @@ async def test_a_terminal_gets_a_bar_and_the_outcomes_each_on_one_line(width: in
     seen = [picture for picture in screen.pictures if picture]
     assert len(seen) > 5
     assert max(map(len, seen)) == 2
-    bar, told = seen[-1]
+    bar, result = seen[-1]
     assert bar.startswith("paying")
     assert "120/1,000,120" in bar
-    assert told.startswith("60 accepted, 10 rejected")
-    assert told.endswith("…") is (width <= 80)
+    assert result.startswith("60 accepted, 10 rejected")
+    assert result.endswith("…") is (width <= 80)
 
 
 class Broken(Console):

@@ -17,7 +17,7 @@ from alphapo_async.core.replies import Rejected
 from alphapo_async.core.row import Row
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
-from tests.support.journal_suite import ACCOUNT, LOST, asked, hear, pay
+from tests.support.journal_suite import ACCOUNT, LOST, asked, learn, pay
 
 ADDRESS = "bc1q-made-up-address"
 PERSON = "made-up-person"
@@ -28,10 +28,10 @@ async def pay_person(journal: SqliteJournal, foreign_id: str, person: str, now: 
     fields: dict[str, Any] = {"currency": "BTC", "address": f"{ADDRESS}-of-{person}", "foreign_id": foreign_id}
     payment = WithdrawalRequest(amount=1, end_user_reference=person, **fields)
     place = CryptoAddress(address=payment.address)
-    told = Transaction(id=f"id of {foreign_id}", foreign_id=foreign_id, status="confirmed", crypto_address=place)
+    result = Transaction(id=f"id of {foreign_id}", foreign_id=foreign_id, status="confirmed", crypto_address=place)
     wanted = Requested("worker", Revision(encode_body(payment, "string"), payment), "key")
-    heard = CalledBack(told, ReplyExcerpt(None, f"paid to {ADDRESS}-of-{person}".encode()))
-    await hear(journal, foreign_id, wanted, LOST, LOST, heard, now=now)
+    events = CalledBack(result, ReplyExcerpt(None, f"paid to {ADDRESS}-of-{person}".encode()))
+    await learn(journal, foreign_id, wanted, LOST, LOST, events, now=now)
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def path(tmp_path: Path) -> Path:
         await pay_person(journal, "two", PERSON, 2_000_000_000.0)
         await pay_person(journal, "three", "somebody-else", 1.0)
         await pay(journal, "processing")
-        await hear(journal, "doubt", asked("doubt"), LOST, Released("worker", "queue"), now=1.0)
-        await hear(journal, "other", asked("other"), account="another")
+        await learn(journal, "doubt", asked("doubt"), LOST, Released("worker", "queue"), now=1.0)
+        await learn(journal, "other", asked("other"), account="another")
         await journal.aclose()
 
     asyncio.run(fill())
@@ -84,8 +84,8 @@ def row_of(path: Path, foreign_id: str) -> Row | None:
 def test_one_withdrawal_is_redacted(path: Path) -> None:
     """Its id stays known; whom it was for is found nowhere in the file any more."""
     assert words(path).count(PERSON.encode()) > 0
-    told = invoke("journal", "redact", "one", "--yes", "--journal", str(path))
-    assert (told.exit_code, told.output) == (
+    result = invoke("journal", "redact", "one", "--yes", "--journal", str(path))
+    assert (result.exit_code, result.output) == (
         0,
         "Redacted 1 withdrawal. Backups, exports and AlphaPo keep what they have.\n",
     )
@@ -98,9 +98,9 @@ def test_one_withdrawal_is_redacted(path: Path) -> None:
 
 def test_everything_of_a_person_is_redacted(path: Path) -> None:
     """And nothing of anybody else; neither the file nor its log holds a word of it."""
-    told = invoke("journal", "redact", "--end-user-reference", PERSON, "--journal", str(path), stdin="y\n")
-    assert told.exit_code == 0
-    assert "Redact 2 withdrawals for good? [y/N]" in told.stderr
+    result = invoke("journal", "redact", "--end-user-reference", PERSON, "--journal", str(path), stdin="y\n")
+    assert result.exit_code == 0
+    assert "Redact 2 withdrawals for good? [y/N]" in result.stderr
     assert forgotten(path) == {"one", "two"}
     assert PERSON.encode() not in words(path)
     assert b"somebody-else" in words(path)
@@ -110,13 +110,13 @@ def test_everything_of_a_person_is_redacted(path: Path) -> None:
 def test_what_is_old_and_over_is_forgotten(path: Path, command: str) -> None:
     """What is not over stays as it is, and is told; a second time there is nothing to do."""
     arguments = ("journal", command, "--older-than", "36h", "--yes", "--journal", str(path))
-    told = invoke(*arguments)
-    assert told.exit_code == 0
-    assert told.output.startswith(
+    result = invoke(*arguments)
+    assert result.exit_code == 0
+    assert result.output.startswith(
         "1 are not finished, or their outcome was not reported yet: they are needed and stay as they are.\n"
         "`alphapo resume` settles what it can and reports outcomes; `alphapo worker` follows the rest.\n"
     )
-    assert f"{command.capitalize()}{'ed' if command == 'redact' else 'd'} 2 withdrawals." in told.output
+    assert f"{command.capitalize()}{'ed' if command == 'redact' else 'd'} 2 withdrawals." in result.output
     assert forgotten(path) == {"one", "three"}
     row = row_of(path, "one")
     assert row is not None
@@ -129,8 +129,8 @@ def test_what_is_old_and_over_is_forgotten(path: Path, command: str) -> None:
 def test_nothing_happens_without_a_yes(path: Path) -> None:
     """Asked where there is a terminal; nobody there is a no."""
     for answer in ("n\n", ""):
-        told = invoke("journal", "prune", "--older-than", "1d", "--journal", str(path), stdin=answer)
-        assert told.exit_code == 1
+        result = invoke("journal", "prune", "--older-than", "1d", "--journal", str(path), stdin=answer)
+        assert result.exit_code == 1
     assert forgotten(path) == set()
 
 
@@ -140,9 +140,9 @@ def test_nothing_happens_without_a_yes(path: Path) -> None:
 )
 def test_what_is_needed_or_not_known_is_refused(path: Path, foreign_id: str, words: str) -> None:
     """Whoever named it learns that it was not done."""
-    told = invoke("journal", "redact", foreign_id, "--yes", "--journal", str(path))
-    assert told.exit_code == 1
-    assert words in told.output
+    result = invoke("journal", "redact", foreign_id, "--yes", "--journal", str(path))
+    assert result.exit_code == 1
+    assert words in result.output
     assert forgotten(path) == set()
 
 
@@ -151,15 +151,15 @@ def test_what_nobody_heard_of_is_kept_until_somebody_has(path: Path) -> None:
 
     async def happen(*evidence: Any) -> None:
         journal = SqliteJournal(path)
-        await hear(journal, "unheard", *evidence, now=1.0)
+        await learn(journal, "unheard", *evidence, now=1.0)
         await journal.aclose()
 
     refused = Attempt("worker", Rejected({"address": ["Not supported address format."]}), 1.0, 2.0)
     asyncio.run(happen(asked("unheard", "0", is_awaited=False), refused))
     command = ("journal", "redact", "unheard", "--yes", "--journal", str(path))
-    told = invoke(*command)
-    assert told.exit_code == 1
-    assert "`alphapo resume` settles what it can and reports outcomes" in told.output
+    result = invoke(*command)
+    assert result.exit_code == 1
+    assert "`alphapo resume` settles what it can and reports outcomes" in result.output
     asyncio.run(happen(Reported()))
     assert invoke(*command).exit_code == 0
     assert forgotten(path) == {"unheard"}
@@ -178,21 +178,21 @@ def test_another_process_that_reads_is_told_of() -> None:
 )
 def test_one_thing_is_named(path: Path, arguments: tuple[str, ...]) -> None:
     """Neither none nor two."""
-    told = invoke("journal", "redact", *arguments, "--journal", str(path))
-    assert told.exit_code == 2
-    assert "Name one of FOREIGN_ID, --end-user-reference and --older-than." in told.output
+    result = invoke("journal", "redact", *arguments, "--journal", str(path))
+    assert result.exit_code == 2
+    assert "Name one of FOREIGN_ID, --end-user-reference and --older-than." in result.output
 
 
 def test_a_journal_in_memory_has_nothing_to_forget() -> None:
     """It needs a file or a database."""
-    told = invoke("journal", "prune", "--older-than", "1d", "--journal", "memory")
-    assert told.exit_code == 2
+    result = invoke("journal", "prune", "--older-than", "1d", "--journal", "memory")
+    assert result.exit_code == 2
 
 
 def test_an_age_has_a_unit(path: Path) -> None:
     """400 alone would be seconds, and may have been meant as days: nothing is removed."""
     for command in ("redact", "prune"):
-        told = invoke("journal", command, "--older-than", "400", "--yes", "--journal", str(path))
-        assert told.exit_code == 2
-        assert "'400' is not a duration" in told.stderr
+        result = invoke("journal", command, "--older-than", "400", "--yes", "--journal", str(path))
+        assert result.exit_code == 2
+        assert "'400' is not a duration" in result.stderr
     assert forgotten(path) == set()

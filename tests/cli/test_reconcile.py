@@ -56,11 +56,11 @@ def books(local: Local, paid: str, tmp_path: Path) -> Books:
 
 def test_an_export_that_agrees_ends_with_code_0_and_needs_no_key(books: Books) -> None:
     """The columns are shown before they are used, and the sums to the last decimal."""
-    told = books.against()
-    assert (told.exit_code, told.stdout) == (0, "finding,foreign_id,field,journal,alphapo,line,source\n")
-    assert told.stderr.startswith("Columns of export.csv: foreign_id=foreign_id, amount=amount, currency=currency,")
-    assert "2.50000015" in told.stderr
-    assert "matched" in told.stderr
+    result = books.against()
+    assert (result.exit_code, result.stdout) == (0, "finding,foreign_id,field,journal,alphapo,line,source\n")
+    assert result.stderr.startswith("Columns of export.csv: foreign_id=foreign_id, amount=amount, currency=currency,")
+    assert "2.50000015" in result.stderr
+    assert "matched" in result.stderr
 
 
 def test_differences_are_lines_and_theft_comes_first(books: Books) -> None:
@@ -71,15 +71,15 @@ def test_differences_are_lines_and_theft_comes_first(books: Books) -> None:
     stolen = {"foreign_id": "stolen", "currency": "BTC", "amount": "3", "outcome": "accepted"}
     line = ",".join(stolen.get(column, "") for column in text.splitlines()[0].split(","))
     books.export.write_text(f"{text}{line}\n", encoding="utf-8")
-    told = books.against()
-    lines = list(csv.DictReader(io.StringIO(told.stdout)))
+    result = books.against()
+    lines = list(csv.DictReader(io.StringIO(result.stdout)))
     assert [(line["finding"], line["field"]) for line in lines] == [
         ("missing_here", ""),
         ("different", "amount"),
         ("different", "address"),
     ]
-    assert (told.exit_code, lines[0]["foreign_id"]) == (1, "stolen")
-    assert "Look into what is missing here first" in told.stderr
+    assert (result.exit_code, lines[0]["foreign_id"]) == (1, "stolen")
+    assert "Look into what is missing here first" in result.stderr
     *findings, summary = map(json.loads, books.against("--json").stdout.splitlines())
     assert [one["finding"] for one in findings] == ["missing_here", "different", "different"]
     assert (summary["summary"]["missing_here"], summary["summary"]["exit_code"]) == (1, 1)
@@ -88,10 +88,10 @@ def test_differences_are_lines_and_theft_comes_first(books: Books) -> None:
 
 def test_look_ups_say_that_what_is_missing_here_was_not_checked(books: Books) -> None:
     """Only an export shows what the journal does not know."""
-    told = books.local.invoke("reconcile", "--journal", books.journal, "--max-look-up-rate", "500", COLUMNS="80")
-    assert (told.exit_code, told.stdout.count("\n")) == (0, 1)
-    assert "NOT looked for" in told.stderr
-    assert told.stderr.count("not checked") == 2
+    result = books.local.invoke("reconcile", "--journal", books.journal, "--max-look-up-rate", "500", COLUMNS="80")
+    assert (result.exit_code, result.stdout.count("\n")) == (0, 1)
+    assert "NOT looked for" in result.stderr
+    assert result.stderr.count("not checked") == 2
     last = books.local.invoke("reconcile", "--journal", books.journal, "--json").stdout
     assert json.loads(last)["summary"]["missing_here"] is None
     both = books.local.invoke(
@@ -105,9 +105,9 @@ def test_lines_of_another_type_are_counted_and_left_out(books: Books) -> None:
     text = books.export.read_text(encoding="utf-8").splitlines()
     lines = [f"{text[0]},type", *(f"{line},withdrawal" for line in text[1:]), f"{text[1]},deposit"]
     books.export.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    told = books.against()
-    assert told.exit_code == 0
-    assert "1 line of another type was left out." in told.stderr
+    result = books.against()
+    assert result.exit_code == 0
+    assert "1 line of another type was left out." in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -128,30 +128,30 @@ def test_lines_of_another_type_are_counted_and_left_out(books: Books) -> None:
 )
 def test_what_cannot_be_meant_is_a_sentence(books: Books, arguments: list[str], words: str) -> None:
     """Exit code 2, and nothing is looked up."""
-    told = books.local.invoke("reconcile", "--journal", books.journal, *arguments)
-    assert (told.exit_code, told.stdout) == (2, "")
-    assert words in " ".join(told.stderr.split())
+    result = books.local.invoke("reconcile", "--journal", books.journal, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in " ".join(result.stderr.split())
 
 
 def test_an_export_that_cannot_be_read_is_a_sentence(books: Books) -> None:
     """A missing column, and an unreadable amount."""
     books.change("0.50000002", '"0,50000002"')
-    told = books.against()
-    assert (told.exit_code, told.stdout) == (2, "")
-    assert "line 3: amount '0,50000002' is not a plain number" in " ".join(told.stderr.split())
+    result = books.against()
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "line 3: amount '0,50000002' is not a plain number" in " ".join(result.stderr.split())
     books.change("txids", "something")
-    told = books.against()
-    assert told.exit_code == 2
-    assert "can be guessed for txid" in " ".join(told.stderr.split())
+    result = books.against()
+    assert result.exit_code == 2
+    assert "can be guessed for txid" in " ".join(result.stderr.split())
     empty = books.export.read_text(encoding="utf-8").splitlines()[0]
     books.export.write_text(empty + "\n", encoding="utf-8")
-    told = books.against("--columns", "txid=", "--until", "2001-01-01")
-    assert told.exit_code == 2
-    assert "and the export no line: nothing was compared" in told.stderr
+    result = books.against("--columns", "txid=", "--until", "2001-01-01")
+    assert result.exit_code == 2
+    assert "and the export no line: nothing was compared" in result.stderr
 
 
 @pytest.mark.parametrize("command", [("reconcile",), ("resume",), ("journal", "callbacks")])
 def test_the_help_fits_80_columns(command: tuple[str, ...]) -> None:
     """Prose and tables alike."""
-    told = invoke(*command, "--help", COLUMNS="80")
-    assert max(map(len, told.output.splitlines())) <= 80
+    result = invoke(*command, "--help", COLUMNS="80")
+    assert max(map(len, result.output.splitlines())) <= 80

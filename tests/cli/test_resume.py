@@ -43,10 +43,10 @@ def test_resume_pays_what_was_left_open_and_tells_it(local: Local, tmp_path: Pat
     """A line each, the counts, exit code 0; the second pass finds nothing."""
     path = tmp_path / "payouts.db"
     enqueue(local, path, "resume-1", "resume-2")
-    told = local.invoke("resume", "--journal", str(path))
-    assert told.exit_code == 0, told.output
-    assert "resume-1  accepted  " in told.stdout
-    assert "2 of 2 finished: 2 accepted" in told.stdout
+    result = local.invoke("resume", "--journal", str(path))
+    assert result.exit_code == 0, result.output
+    assert "resume-1  accepted  " in result.stdout
+    assert "2 of 2 finished: 2 accepted" in result.stdout
     again = local.invoke("resume", ALPHAPO_JOURNAL=str(path))
     assert (again.exit_code, again.stdout) == (0, "Nothing is open.\n")
 
@@ -74,9 +74,9 @@ def test_resume_with_a_wrong_secret_keeps_what_is_open(local: Local, tmp_path: P
     """Each row says that a worker may still send it, and the exit code that the key is refused; with the right secret all are paid."""
     path = tmp_path / "payouts.db"
     enqueue(local, path, "wrong-1", "wrong-2")
-    told = local.invoke("resume", "--journal", str(path), ALPHAPO_SECRET="not-the-secret")
-    assert told.exit_code == 4, told.stdout
-    assert told.stdout.count("a worker may still send it. Check ALPHAPO_KEY") == 2
+    result = local.invoke("resume", "--journal", str(path), ALPHAPO_SECRET="not-the-secret")
+    assert result.exit_code == 4, result.stdout
+    assert result.stdout.count("a worker may still send it. Check ALPHAPO_KEY") == 2
     again = local.invoke("resume", "--journal", str(path))
     assert again.exit_code == 0
     assert again.stdout.count("  accepted  ") == 2
@@ -86,19 +86,19 @@ def test_resume_without_resending_leaves_it_unknown(local: Local, tmp_path: Path
     """A restored journal's row is looked up, and not sent: exit code 3."""
     path = tmp_path / "payouts.db"
     enqueue(local, path, "resume-3")
-    told = local.invoke("resume", "--restored", "--no-resend", "--journal", str(path))
-    assert told.exit_code == 3
-    assert "resume-3  unknown  " in told.stdout
+    result = local.invoke("resume", "--restored", "--no-resend", "--journal", str(path))
+    assert result.exit_code == 3
+    assert "resume-3  unknown  " in result.stdout
 
 
 def test_resume_wants_a_journal_that_is_there(local: Local, tmp_path: Path) -> None:
     """A mistyped path, or one in memory, must not read as "nothing is open": exit code 2, and nothing is made."""
-    told = local.invoke("resume", "--journal", str(tmp_path / "mistyped.db"))
-    assert (told.exit_code, told.output) == (2, f"no such journal: {tmp_path}/mistyped.db\n")
+    result = local.invoke("resume", "--journal", str(tmp_path / "mistyped.db"))
+    assert (result.exit_code, result.output) == (2, f"no such journal: {tmp_path}/mistyped.db\n")
     assert list(tmp_path.iterdir()) == []
-    told = local.invoke("resume")
-    assert told.exit_code == 2
-    assert "Set ALPHAPO_JOURNAL=payouts.db" in told.stderr
+    result = local.invoke("resume")
+    assert result.exit_code == 2
+    assert "Set ALPHAPO_JOURNAL=payouts.db" in result.stderr
 
 
 def test_a_journal_that_breaks_while_rows_are_resumed_asks_for_another_pass(local: Local, tmp_path: Path) -> None:
@@ -108,11 +108,11 @@ def test_a_journal_that_breaks_while_rows_are_resumed_asks_for_another_pass(loca
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("drop index withdrawals_unreported")
         connection.execute("alter table withdrawals rename column reported to forgotten")
-    told = local.invoke("resume", "--journal", str(path))
-    assert told.exit_code == 3
-    assert "run the same command again" in told.stderr
-    assert "release funds" not in told.output
-    assert "Nothing is open" not in told.output
+    result = local.invoke("resume", "--journal", str(path))
+    assert result.exit_code == 3
+    assert "run the same command again" in result.stderr
+    assert "release funds" not in result.output
+    assert "Nothing is open" not in result.output
 
 
 def test_every_result_is_a_line() -> None:
@@ -127,12 +127,12 @@ def test_resume_refreshes_until_all_is_final(local: Local, tmp_path: Path) -> No
     """A line for each change, with the txid; exit code 0 once all is confirmed; the second time nothing is asked."""
     path = tmp_path / "payouts.db"
     enqueue(local, path, "refresh-1", "refresh-2")
-    told = local.invoke("resume", "--refresh", "--max-look-up-rate", "100", "--journal", str(path))
-    assert told.exit_code == 0, told.output
-    final = [line for line in told.stdout.splitlines() if "  confirmed  " in line]
+    result = local.invoke("resume", "--refresh", "--max-look-up-rate", "100", "--journal", str(path))
+    assert result.exit_code == 0, result.output
+    final = [line for line in result.stdout.splitlines() if "  confirmed  " in line]
     assert sorted(line.split()[0] for line in final) == ["refresh-1", "refresh-2"]
     assert all(len(line.split()[-1]) == 64 for line in final)
-    assert told.stdout.endswith("2 became final: 2 confirmed. 0 are not final.\n")
+    assert result.stdout.endswith("2 became final: 2 confirmed. 0 are not final.\n")
     again = local.invoke("resume", "--refresh", "--journal", str(path))
     assert (again.exit_code, again.stdout) == (0, "Nothing is open.\n0 became final. 0 are not final.\n")
 
@@ -141,9 +141,9 @@ def test_resume_that_gives_up_before_all_is_final_asks_for_another_run(local: Lo
     """Exit code 3."""
     path = tmp_path / "payouts.db"
     enqueue(local, path, "refresh-3")
-    told = local.invoke("resume", "--refresh", "--give-up-after", "0.05s", "--journal", str(path))
-    assert told.exit_code == 3, told.output
-    assert told.stdout.endswith("1 are not final.\n")
+    result = local.invoke("resume", "--refresh", "--give-up-after", "0.05s", "--journal", str(path))
+    assert result.exit_code == 3, result.output
+    assert result.stdout.endswith("1 are not final.\n")
 
 
 def test_resume_that_meets_a_refused_key_while_it_refreshes_says_so(local: Local, tmp_path: Path) -> None:
@@ -151,10 +151,10 @@ def test_resume_that_meets_a_refused_key_while_it_refreshes_says_so(local: Local
     path = tmp_path / "payouts.db"
     enqueue(local, path, "refresh-4")
     assert local.invoke("resume", "--journal", str(path)).exit_code == 0
-    told = local.invoke("resume", "--refresh", "--journal", str(path), ALPHAPO_SECRET="not-the-secret")
-    assert told.exit_code == 4, told.output
-    assert "does not accept the key or the signature" in told.stderr
-    assert told.stdout.endswith("1 are not final.\n")
+    result = local.invoke("resume", "--refresh", "--journal", str(path), ALPHAPO_SECRET="not-the-secret")
+    assert result.exit_code == 4, result.output
+    assert "does not accept the key or the signature" in result.stderr
+    assert result.stdout.endswith("1 are not final.\n")
 
 
 async def test_ctrl_c_and_sigterm_set_an_event_instead_of_ending_the_process() -> None:

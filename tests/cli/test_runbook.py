@@ -71,10 +71,10 @@ def test_it_is_printed_whole() -> None:
 @pytest.mark.parametrize("topic", TOPICS)
 def test_one_part_is_printed_alone(topic: str) -> None:
     """With its heading, and nothing of the next."""
-    told = invoke("runbook", topic)
-    assert told.exit_code == 0
-    assert told.output.startswith(f"## {topic}: ")
-    assert told.output.count("\n## ") == 0
+    result = invoke("runbook", topic)
+    assert result.exit_code == 0
+    assert result.output.startswith(f"## {topic}: ")
+    assert result.output.count("\n## ") == 0
 
 
 def terminal(height: int) -> Console:
@@ -125,10 +125,10 @@ def test_a_terminal_gets_it_set() -> None:
     assert isinstance(high.file, io.StringIO)
     assert isinstance(low.file, io.StringIO)
     assert low.file.getvalue() == ""
-    for told in (high.file.getvalue(), *paged):
-        assert "pending" in told
-        assert "**" not in told
-        assert "##" not in told
+    for result in (high.file.getvalue(), *paged):
+        assert "pending" in result
+        assert "**" not in result
+        assert "##" not in result
     assert len(paged) == 1
 
 
@@ -139,25 +139,25 @@ def test_the_command_sets_and_pages_in_a_terminal() -> None:
     command = command_line("runbook", "money")
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)
-        told = b""
+        result = b""
         try:
             while read := os.read(ours, 65_536):
-                told += read
+                result += read
         except OSError:  # the other end is closed
             pass
         assert process.wait(20) == 0
     os.close(ours)
-    assert b"my money has not come" in told
-    assert b"##" not in told
-    assert b"`" not in told
+    assert b"my money has not come" in result
+    assert b"##" not in result
+    assert b"`" not in result
 
 
 def test_an_unknown_topic_is_answered_with_those_there_are() -> None:
     """Wrong usage, without a traceback."""
-    told = invoke("runbook", "weather")
-    assert told.exit_code == Exit.WRONG
-    assert "production, unknown, money" in told.output.replace("\n", " ")
-    assert "Did you mean" not in told.output
+    result = invoke("runbook", "weather")
+    assert result.exit_code == Exit.WRONG
+    assert "production, unknown, money" in result.output.replace("\n", " ")
+    assert "Did you mean" not in result.output
     assert "'outages'. Did you mean 'outage'? Topics:" in invoke("runbook", "outages").output
 
 
@@ -176,10 +176,12 @@ def test_a_shell_completes_the_topics() -> None:
 
 def test_every_outcome_has_its_answer_to_the_new_id() -> None:
     """May I pay under a new foreign_id? One line for each."""
-    told = topics(guide())["new-id"].replace("`", "")
+    result = topics(guide())["new-id"].replace("`", "")
     outcomes = {kind.outcome.replace("_", " ") for kind in errors.WithdrawalError.__subclasses__()}
     assert len(outcomes) == 6
-    assert sorted(outcome for outcome in outcomes if f"| {outcome}" not in told and f"({outcome})" not in told) == []
+    assert (
+        sorted(outcome for outcome in outcomes if f"| {outcome}" not in result and f"({outcome})" not in result) == []
+    )
 
 
 def test_each_assumption_has_what_goes_wrong_without_it() -> None:

@@ -32,16 +32,16 @@ def test_it_tells_its_url_first_serves_and_ends_cleanly(number: signal.Signals, 
     with started(command, env=clean_environment(), stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
-        told = process.stdout.readline()
-        key = told.partition("ALPHAPO_KEY=")[2].split()[0]
+        answer = process.stdout.readline()
+        key = answer.partition("ALPHAPO_KEY=")[2].split()[0]
         secret = "given-secret" if given else "sandbox-secret"
         paid = invoke(*withdrawing("sandbox-1"), ALPHAPO_KEY=key, ALPHAPO_SECRET=secret, ALPHAPO_BASE_URL=url)
         process.send_signal(number)
         rest, complaints = process.communicate(timeout=10)
     assert paid.exit_code == 0
     assert key == ("given-key" if given else "sandbox-key")
-    assert f"ALPHAPO_BASE_URL={url} " in told
-    assert "given-secret" not in told + rest
+    assert f"ALPHAPO_BASE_URL={url} " in answer
+    assert "given-secret" not in answer + rest
     assert (process.returncode, complaints) == (0, "")
 
 
@@ -64,30 +64,30 @@ def test_a_taken_port_is_told() -> None:
     """A port in use is a wrong setting: a sentence, exit code 2."""
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        told = invoke("sandbox", "--port", str(port))
-    assert told.exit_code == 2
-    assert f"Port {port} cannot be used" in told.stderr
+        answer = invoke("sandbox", "--port", str(port))
+    assert answer.exit_code == 2
+    assert f"Port {port} cannot be used" in answer.stderr
 
 
 async def test_it_calls_back_and_never_begins_with_an_id_again() -> None:
     """What is accepted is told where callbacks are to go, signed, once it has settled; the next sandbox has other ids."""
-    heard: asyncio.Queue[tuple[str | None, int, str]] = asyncio.Queue()
+    events: asyncio.Queue[tuple[str | None, int, str]] = asyncio.Queue()
 
-    async def hear(request: web.Request) -> web.Response:
-        told = await request.json()
-        await heard.put((request.headers.get("X-Processing-Key"), told["id"], told["status"]))
+    async def learn(request: web.Request) -> web.Response:
+        answer = await request.json()
+        await events.put((request.headers.get("X-Processing-Key"), answer["id"], answer["status"]))
         return web.Response()
 
     app = web.Application()
-    app.router.add_post("/alphapo/", hear)
+    app.router.add_post("/alphapo/", learn)
     async with TestServer(app) as server:
         given = ("--callback-url", str(server.make_url("/alphapo/")), "--settle-after", "0.1")
-        told = [await _told_by(heard, *given) for _ in range(2)]
-    assert [(key, status) for key, _, status in told] == [("sandbox-key", "confirmed")] * 2
-    assert told[0][1] < told[1][1]
+        answer = [await _told_by(events, *given) for _ in range(2)]
+    assert [(key, status) for key, _, status in answer] == [("sandbox-key", "confirmed")] * 2
+    assert answer[0][1] < answer[1][1]
 
 
-async def _told_by(heard: asyncio.Queue[tuple[str | None, int, str]], *given: str) -> tuple[str | None, int, str]:
+async def _told_by(events: asyncio.Queue[tuple[str | None, int, str]], *given: str) -> tuple[str | None, int, str]:
     """Return what a sandbox of its own calls back, once it has been paid."""
     with started(
         command_line("sandbox", *given), env=clean_environment(), stdout=subprocess.PIPE, text=True
@@ -97,10 +97,10 @@ async def _told_by(heard: asyncio.Queue[tuple[str | None, int, str]], *given: st
         environment = {"ALPHAPO_KEY": "sandbox-key", "ALPHAPO_SECRET": "sandbox-secret", "ALPHAPO_BASE_URL": url}
         paid = await asyncio.to_thread(run, *withdrawing("sandbox-2"), **environment)
         assert paid.returncode == 0
-        told = await asyncio.wait_for(heard.get(), 10)
+        answer = await asyncio.wait_for(events.get(), 10)
         process.terminate()
         process.wait(10)
-    return told
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -118,9 +118,9 @@ async def _told_by(heard: asyncio.Queue[tuple[str | None, int, str]], *given: st
 )
 def test_wrong_settings_are_wrong_usage(arguments: list[str]) -> None:
     """Nothing starts with a setting that is wrong: exit code 2."""
-    told = invoke("sandbox", *arguments)
-    assert told.exit_code == 2
-    assert "http://" not in told.stdout
+    answer = invoke("sandbox", *arguments)
+    assert answer.exit_code == 2
+    assert "http://" not in answer.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -138,9 +138,9 @@ async def test_it_serves_until_the_signal_comes(capsys: pytest.CaptureFixture[st
     running = asyncio.create_task(_run(sandbox, 0))
     for _ in range(500):
         await asyncio.sleep(0.01)
-        if told := capsys.readouterr().out:
+        if answer := capsys.readouterr().out:
             break
-    assert told == (
+    assert answer == (
         f"{sandbox.url}\nexport ALPHAPO_BASE_URL={sandbox.url} ALPHAPO_KEY=given-key  # and ALPHAPO_SECRET, the one that was given\n"
     )
     assert not running.done()

@@ -12,7 +12,7 @@ from alphapo_async.core.evidence import Attempt, Evidence, LeaseExpired, Release
 from alphapo_async.core.replies import InDoubt, Rejected
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
-from tests.support.journal_suite import LOST, asked, hear
+from tests.support.journal_suite import LOST, asked, learn
 
 REJECTED = ("--rejected", "--by", "anna", "--because", "not in the dashboard")
 ACCEPTED = ("--accepted", "--without-id", "--by", "anna", "--because", "seen")
@@ -26,7 +26,7 @@ def journal_with(folder: Path, *evidence: Evidence, foreign_id: str = "f") -> st
 
     async def fill() -> None:
         journal = SqliteJournal(path)
-        await hear(journal, foreign_id, asked(foreign_id, "0.5"), *evidence, now=1.0)
+        await learn(journal, foreign_id, asked(foreign_id, "0.5"), *evidence, now=1.0)
         await journal.aclose()
 
     asyncio.run(fill())
@@ -48,8 +48,8 @@ def path(tmp_path: Path) -> str:
 def test_a_free_open_row_is_settled_by_hand_once(path: str) -> None:
     """With name and reason, in the history too, where only what was taken stands."""
     by_hand = ("journal", "settle", "f", *REJECTED, "--journal", path)
-    told = invoke(*by_hand)
-    assert (told.exit_code, told.stdout) == (0, "f: rejected by anna: not in the dashboard\n")
+    result = invoke(*by_hand)
+    assert (result.exit_code, result.stdout) == (0, "f: rejected by anna: not in the dashboard\n")
     again = invoke(*by_hand)
     assert again.exit_code == 1
     assert (
@@ -81,9 +81,9 @@ def test_accepted_by_hand_keeps_alphapos_id(path: str) -> None:
 )
 def test_accepted_asks_for_alphapos_id(path: str, words: tuple[str, ...], why: str) -> None:
     """A decision without an id names no withdrawal: nothing is settled until the id is given, or left out on purpose."""
-    told = invoke("journal", "settle", "f", *words, "--journal", path)
-    assert told.exit_code == 2
-    assert why in " ".join(told.stderr.replace("│", " ").split())
+    result = invoke("journal", "settle", "f", *words, "--journal", path)
+    assert result.exit_code == 2
+    assert why in " ".join(result.stderr.replace("│", " ").split())
     assert "operator" not in invoke("journal", "show", "f", "--journal", path).stdout
 
 
@@ -91,9 +91,9 @@ def test_a_decision_is_corrected_and_both_stay_in_the_history(path: str) -> None
     """A typing error in the id, then the outcome itself; each once."""
     assert invoke("journal", "settle", "f", *SEEN, "--journal", path).exit_code == 0
     right = ("--accepted", "--id", "56", "--by", "bo", "--because", "the id was mistyped", "--correct")
-    told = invoke("journal", "settle", "f", *right, "--journal", path)
+    result = invoke("journal", "settle", "f", *right, "--journal", path)
     said = "accepted with id 56 by bo, who corrects an earlier decision: the id was mistyped"
-    assert (told.exit_code, told.stdout) == (0, f"f: {said}\n")
+    assert (result.exit_code, result.stdout) == (0, f"f: {said}\n")
     assert invoke("journal", "settle", "f", *REJECTED, "--correct", "--journal", path).exit_code == 0
     shown = " ".join(invoke("journal", "show", "f", "--journal", path).stdout.split())
     assert "contradiction: rejected after accepted" in shown
@@ -104,48 +104,48 @@ def test_a_decision_is_corrected_and_both_stay_in_the_history(path: str) -> None
 
 def test_only_a_persons_decision_is_corrected(path: str) -> None:
     """What is open has none yet, and what AlphaPo itself has said stands."""
-    told = invoke("journal", "settle", "f", *SEEN, "--correct", "--journal", path)
-    assert told.exit_code == 1
-    assert "Not settled: it is open, and no decision of an operator is in force." in told.stderr
+    result = invoke("journal", "settle", "f", *SEEN, "--correct", "--journal", path)
+    assert result.exit_code == 1
+    assert "Not settled: it is open, and no decision of an operator is in force." in result.stderr
 
 
 def test_a_correction_to_rejected_waits_for_the_quiet_time_too(tmp_path: Path) -> None:
     """What was said to be accepted may still be accepted."""
     path = journal_with(tmp_path, lost(5.0), Released("worker", "queue"))
     assert invoke("journal", "settle", "f", *SEEN, "--journal", path).exit_code == 0
-    told = invoke("journal", "settle", "f", *REJECTED, "--correct", "--journal", path)
-    assert told.exit_code == 1
-    assert "AlphaPo might still accept what was sent" in told.stderr
+    result = invoke("journal", "settle", "f", *REJECTED, "--correct", "--journal", path)
+    assert result.exit_code == 1
+    assert "AlphaPo might still accept what was sent" in result.stderr
     assert invoke("journal", "settle", "f", *REJECTED, "--correct", "--anyway", "--journal", path).exit_code == 0
 
 
 def test_what_alphapo_refused_is_not_settled_by_hand(tmp_path: Path) -> None:
     """There is nothing to decide."""
     path = journal_with(tmp_path, Attempt("worker", Rejected({"amount": ["too small"]}), 1.0, 1.0))
-    told = invoke("journal", "settle", "f", *SEEN, "--journal", path)
-    assert told.exit_code == 1
-    assert "Not settled: it is rejected. Only an open row can be settled by hand." in told.stderr
+    result = invoke("journal", "settle", "f", *SEEN, "--journal", path)
+    assert result.exit_code == 1
+    assert "Not settled: it is rejected. Only an open row can be settled by hand." in result.stderr
 
 
 def test_a_held_row_is_not_settled_by_hand(tmp_path: Path) -> None:
     """Somebody works on it."""
-    told = invoke("journal", "settle", "f", *ACCEPTED, "--journal", journal_with(tmp_path))
-    assert told.exit_code == 1
-    assert "worker works on it" in told.stderr
+    result = invoke("journal", "settle", "f", *ACCEPTED, "--journal", journal_with(tmp_path))
+    assert result.exit_code == 1
+    assert "worker works on it" in result.stderr
 
 
 def test_what_may_still_be_accepted_is_not_called_rejected(tmp_path: Path) -> None:
     """Before the quiet time is over: it is said when, what the word means, and how to say it all the same."""
     path = journal_with(tmp_path, lost(5.0), Released("worker", "queue"))
     until = time.gmtime(time.time() - 5.0 + QUIET)
-    told = invoke("journal", "settle", "f", *REJECTED, "--journal", path)
-    assert told.exit_code == 1
-    assert "AlphaPo might still accept what was sent" in told.stderr
-    assert time.strftime("until %Y-%m-%d %H:", until) in told.stderr
-    assert "not even a cancelled one. --anyway takes it now." in told.stderr
+    result = invoke("journal", "settle", "f", *REJECTED, "--journal", path)
+    assert result.exit_code == 1
+    assert "AlphaPo might still accept what was sent" in result.stderr
+    assert time.strftime("until %Y-%m-%d %H:", until) in result.stderr
+    assert "not even a cancelled one. --anyway takes it now." in result.stderr
     assert "operator" not in invoke("journal", "show", "f", "--journal", path).stdout
-    told = invoke("journal", "settle", "f", *REJECTED, "--anyway", "--journal", path)
-    assert (told.exit_code, told.stdout) == (0, "f: rejected by anna: not in the dashboard\n")
+    result = invoke("journal", "settle", "f", *REJECTED, "--anyway", "--journal", path)
+    assert (result.exit_code, result.stdout) == (0, "f: rejected by anna: not in the dashboard\n")
 
 
 def test_accepted_may_be_said_at_any_time(tmp_path: Path) -> None:
@@ -164,20 +164,20 @@ def test_a_row_of_a_worker_that_nobody_hears_from_waits_for_its_lease(tmp_path: 
     """It may send until then, so that nobody can say anything, however much he means it."""
     path = journal_with(tmp_path, LeaseExpired("worker", time.time() + 60.0))
     for words in (ACCEPTED, (*REJECTED, "--anyway")):
-        told = invoke("journal", "settle", "f", *words, "--journal", path)
-        assert told.exit_code == 1
-        assert "Not settled: a worker that does not answer may send it until " in told.stderr
+        result = invoke("journal", "settle", "f", *words, "--journal", path)
+        assert result.exit_code == 1
+        assert "Not settled: a worker that does not answer may send it until " in result.stderr
 
 
 def test_what_is_not_known_is_said(path: str) -> None:
     """Exit code 1."""
-    told = invoke("journal", "settle", "never", *ACCEPTED, "--journal", path)
-    assert told.exit_code == 1
-    assert "has no withdrawal 'never'" in told.stderr
+    result = invoke("journal", "settle", "never", *ACCEPTED, "--journal", path)
+    assert result.exit_code == 1
+    assert "has no withdrawal 'never'" in result.stderr
 
 
 def test_the_word_must_be_said(path: str) -> None:
     """Neither --accepted nor --rejected is wrong usage."""
-    told = invoke("journal", "settle", "f", "--by", "a", "--because", "b", "--journal", path)
-    assert told.exit_code == 2
-    assert "Pass --accepted or --rejected." in told.stderr
+    result = invoke("journal", "settle", "f", "--by", "a", "--because", "b", "--journal", path)
+    assert result.exit_code == 2
+    assert "Pass --accepted or --rejected." in result.stderr

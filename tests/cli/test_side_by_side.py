@@ -45,9 +45,9 @@ def row(state: State = "accepted", *, is_old: bool = False, in_doubt: bool = Fal
     )
 
 
-def lines(*told: object, is_durable: bool = True) -> dict[str, tuple[str, str]]:
+def lines(*result: object, is_durable: bool = True) -> dict[str, tuple[str, str]]:
     """Return both words by name."""
-    return {name: (left, right) for name, left, right in side_by_side(*told, is_durable=is_durable)}  # type: ignore[arg-type]
+    return {name: (left, right) for name, left, right in side_by_side(*result, is_durable=is_durable)}  # type: ignore[arg-type]
 
 
 def test_both_sides_stand_beside_each_other() -> None:
@@ -135,15 +135,15 @@ def test_what_contradicts_an_earlier_word_is_said(
     before: Row | None, now: Row | None, answer: Transaction | AlphapoUnavailable | None, words: str | None
 ) -> None:
     """Whoever was told otherwise has to hear of it, the second time, too."""
-    told = contradiction(before, now, answer)
-    assert told is None if words is None else words in (told or "")
+    result = contradiction(before, now, answer)
+    assert result is None if words is None else words in (result or "")
 
 
 @pytest.mark.parametrize("status", ["processing", "confirmed"])
 def test_a_conflict_is_not_said_to_contradict_anything(status: str) -> None:
     """AlphaPo shows the existing withdrawal, as it did when the conflict was found."""
-    told = contradiction(row("conflict"), row("conflict"), structs.replace(FOUND, status=status))
-    assert told == (
+    result = contradiction(row("conflict"), row("conflict"), structs.replace(FOUND, status=status))
+    assert result == (
         "AlphaPo has the existing withdrawal under this foreign_id. This payment was not sent, and no worker will send it."
     )
 

@@ -21,10 +21,10 @@ NOBODY = "http://127.0.0.1:9"
 def test_status_shows_what_a_look_up_finds(local: Local) -> None:
     """A withdrawal of another client is seen through AlphaPo, and the fresh journal says why it knows nothing."""
     assert local.invoke(*withdrawing("asking-1")).exit_code == 0
-    told = local.invoke("status", "asking-1")
-    assert told.exit_code == 0
-    assert "0.50000000 BTC" in told.stdout
-    assert "a journal in memory has only what its own process did" in told.stdout
+    answer = local.invoke("status", "asking-1")
+    assert answer.exit_code == 0
+    assert "0.50000000 BTC" in answer.stdout
+    assert "a journal in memory has only what its own process did" in answer.stdout
 
 
 def test_status_as_json_has_both_sides(local: Local) -> None:
@@ -55,9 +55,9 @@ def test_a_withdrawal_that_is_too_wide_is_shown_line_by_line(tmp_path: Path, loc
 
 def test_status_of_nothing_says_that_this_proves_nothing(local: Local) -> None:
     """An answer "none" is no proof that nothing was paid, and the exit code says unknown."""
-    told = local.invoke("status", "asking-never")
-    assert told.exit_code == 3
-    assert "not visible to this key; this does not mean unpaid" in told.stdout
+    answer = local.invoke("status", "asking-never")
+    assert answer.exit_code == 3
+    assert "not visible to this key; this does not mean unpaid" in answer.stdout
 
 
 def test_status_of_a_recorded_no_does_not_put_it_in_question(local: Local, tmp_path: Path) -> None:
@@ -73,10 +73,10 @@ def test_status_says_who_ended_it(local: Local) -> None:
     """A cancelled withdrawal ends with exit code 1 once AlphaPo says so."""
     assert local.invoke(*withdrawing("asking-cancelled", address="12345")).exit_code == 0
     until = time.monotonic() + 10
-    while not (told := local.invoke("status", "asking-cancelled")).exit_code and time.monotonic() < until:
+    while not (answer := local.invoke("status", "asking-cancelled")).exit_code and time.monotonic() < until:
         time.sleep(0.1)
-    assert told.exit_code == 1
-    assert "cancelled" in told.stdout
+    assert answer.exit_code == 1
+    assert "cancelled" in answer.stdout
 
 
 @pytest.mark.parametrize(
@@ -93,17 +93,17 @@ def test_exit_codes_of_questions(
     local: Local, command: tuple[str, ...], environment: dict[str, str], code: int, words: str
 ) -> None:
     """Refused key 4, no answer 3, wrong configuration 2, each with a reason in words."""
-    told = local.invoke(*command, **environment)
-    assert told.exit_code == code
-    assert words in told.output
+    answer = local.invoke(*command, **environment)
+    assert answer.exit_code == code
+    assert words in answer.output
 
 
 def test_status_says_what_contradicts_a_persons_word(local: Local, tmp_path: Path) -> None:
     """Rejected by hand, and AlphaPo has it: exit code 1, a sentence, and what is known now in the table."""
     path = str(tmp_path / "payouts.db")
     arguments = withdrawing("asking-by-hand")
-    told = local.invoke(*arguments, "--deadline", "0.2", "--journal", path, ALPHAPO_BASE_URL=NOBODY)
-    assert told.exit_code == 3
+    answer = local.invoke(*arguments, "--deadline", "0.2", "--journal", path, ALPHAPO_BASE_URL=NOBODY)
+    assert answer.exit_code == 3
     assert local.invoke(*arguments).exit_code == 0
 
     async def fill() -> None:
@@ -117,11 +117,11 @@ def test_status_says_what_contradicts_a_persons_word(local: Local, tmp_path: Pat
 
     asyncio.run(fill())
     for _ in range(2):
-        told = local.invoke("status", "asking-by-hand", "--journal", path)
-        assert told.exit_code == 1
-        assert "AlphaPo contradicts what was reported before: accepted after rejected." in told.stderr
-        assert "known" in told.stdout
-        assert "accepted" in told.stdout
+        answer = local.invoke("status", "asking-by-hand", "--journal", path)
+        assert answer.exit_code == 1
+        assert "AlphaPo contradicts what was reported before: accepted after rejected." in answer.stderr
+        assert "known" in answer.stdout
+        assert "accepted" in answer.stdout
 
 
 def test_status_names_the_command_that_records_what_is_final(local: Local, tmp_path: Path) -> None:
@@ -143,6 +143,6 @@ def test_status_wants_a_foreign_id() -> None:
 
 def test_status_wants_a_journal_that_is_there(local: Local, tmp_path: Path) -> None:
     """A mistyped path is no journal that knows nothing: exit code 2, and none is made."""
-    told = local.invoke("status", "asking-1", "--journal", str(tmp_path / "mistyped.db"))
-    assert (told.exit_code, told.output) == (2, f"no such journal: {tmp_path}/mistyped.db\n")
+    answer = local.invoke("status", "asking-1", "--journal", str(tmp_path / "mistyped.db"))
+    assert (answer.exit_code, answer.output) == (2, f"no such journal: {tmp_path}/mistyped.db\n")
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ import pytest
 from alphapo_async.core.row import Row
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
-from tests.support.journal_suite import ACCOUNT, asked, hear
+from tests.support.journal_suite import ACCOUNT, asked, learn
 
 WHY = ("--by", "anna", "--because", "not in the export")
 
@@ -24,8 +24,8 @@ def path(tmp_path: Path) -> Path:
     async def fill() -> None:
         journal = SqliteJournal(path)
         for name in ("a", "b"):
-            await hear(journal, name, asked(name, worker=None), now=1.0)
-        await hear(journal, "held", asked("held"), now=2.0)
+            await learn(journal, name, asked(name, worker=None), now=1.0)
+        await learn(journal, "held", asked("held"), now=2.0)
         await journal.raise_epoch(50.0)
         await journal.aclose()
 
@@ -49,8 +49,8 @@ def row(path: Path, name: str) -> Row:
 
 def test_one_row_is_unfrozen_with_a_reason(path: Path) -> None:
     """It is open with nothing in doubt, and its history says who said so and why."""
-    told = invoke("journal", "unfreeze", "a", *WHY, "--journal", str(path))
-    assert (told.exit_code, told.stdout) == (0, "1 unfrozen: open, with nothing in doubt; a worker sends them.\n")
+    result = invoke("journal", "unfreeze", "a", *WHY, "--journal", str(path))
+    assert (result.exit_code, result.stdout) == (0, "1 unfrozen: open, with nothing in doubt; a worker sends them.\n")
     assert (row(path, "a").epoch, row(path, "a").doubt_since, row(path, "b").epoch) == (1, None, 0)
     assert "anna: not in the export" in invoke("journal", "show", "a", "--journal", str(path)).stdout
     again = invoke("journal", "unfreeze", "a", *WHY, "--journal", str(path))
@@ -66,7 +66,7 @@ def test_a_row_stays_frozen_until_the_quiet_time_is_over(tmp_path: Path) -> None
 
     async def fill() -> None:
         journal = SqliteJournal(path)
-        await hear(journal, "a", asked("a", worker=None), now=1.0)
+        await learn(journal, "a", asked("a", worker=None), now=1.0)
         await journal.raise_epoch(time.time() - 60.0)
         await journal.aclose()
 
@@ -81,10 +81,10 @@ def test_a_row_stays_frozen_until_the_quiet_time_is_over(tmp_path: Path) -> None
 
 def test_all_rows_are_unfrozen_but_those_that_a_worker_holds(path: Path) -> None:
     """Which is told, with what to do."""
-    told = invoke("journal", "unfreeze", "--all", *WHY, "--journal", str(path))
-    assert told.exit_code == 1
-    assert told.stdout.startswith("2 unfrozen")
-    assert "1 left unchanged: a worker holds them: call again in a minute" in told.stderr
+    result = invoke("journal", "unfreeze", "--all", *WHY, "--journal", str(path))
+    assert result.exit_code == 1
+    assert result.stdout.startswith("2 unfrozen")
+    assert "1 left unchanged: a worker holds them: call again in a minute" in result.stderr
     one = invoke("journal", "unfreeze", "held", *WHY, "--journal", str(path))
     assert "1 left unchanged: it is not frozen, or a worker holds it; or AlphaPo might" in one.stderr
     one = invoke("journal", "unfreeze", "held", *WHY, "--anyway", "--journal", str(path))
@@ -93,13 +93,13 @@ def test_all_rows_are_unfrozen_but_those_that_a_worker_holds(path: Path) -> None
 
 def test_nothing_was_lost(path: Path) -> None:
     """Every row counts as before."""
-    told = invoke("journal", "unfreeze", "--nothing-lost", "--journal", str(path))
-    assert told.stdout.startswith("Nothing was lost: 3 earlier rows count as before.")
+    result = invoke("journal", "unfreeze", "--nothing-lost", "--journal", str(path))
+    assert result.stdout.startswith("Nothing was lost: 3 earlier rows count as before.")
     assert row(path, "a").epoch == 1
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "result"),
     [
         (("a", "--all", *WHY), "Pass one of FOREIGN_ID, --all and --nothing-lost"),
         ((), "Pass one of FOREIGN_ID"),
@@ -107,8 +107,8 @@ def test_nothing_was_lost(path: Path) -> None:
         (("a", "--because", "not in the export"), "Pass --by, your name, and --because"),
     ],
 )
-def test_what_is_not_said_is_asked_for(path: Path, words: tuple[str, ...], told: str) -> None:
+def test_what_is_not_said_is_asked_for(path: Path, words: tuple[str, ...], result: str) -> None:
     """Nothing is changed."""
     refused = invoke("journal", "unfreeze", *words, "--journal", str(path))
     assert refused.exit_code == 2
-    assert told in refused.stderr
+    assert result in refused.stderr

@@ -22,17 +22,17 @@ def verified(folder: Path, body: bytes, signature: str, **environment: str) -> t
     """Ask, and return exit code and answer."""
     path = folder / "callback.json"
     path.write_bytes(body)
-    told = invoke("verify-callback", "--body", str(path), "--signature", signature, **(environment or KEYS))
-    assert SECRET not in told.output
-    return told.exit_code, told.output
+    result = invoke("verify-callback", "--body", str(path), "--signature", signature, **(environment or KEYS))
+    assert SECRET not in result.output
+    return result.exit_code, result.output
 
 
 def test_a_genuine_callback_is_shown(tmp_path: Path) -> None:
     """With what it says."""
-    code, told = verified(tmp_path, BODY, SIGNER.sign(BODY).upper())
+    code, result = verified(tmp_path, BODY, SIGNER.sign(BODY).upper())
     assert code == 0
     for words in ("AlphaPo's: signed", SIGNER.fingerprint, "payout-17", "confirmed, final"):
-        assert words in told
+        assert words in result
 
 
 def test_a_genuine_callback_is_given_as_json(tmp_path: Path) -> None:
@@ -55,9 +55,9 @@ def test_a_genuine_callback_is_given_as_json(tmp_path: Path) -> None:
 )
 def test_what_is_not_is_told_with_the_reason(tmp_path: Path, body: bytes, signed: bytes, words: str) -> None:
     """Exit code 1."""
-    code, told = verified(tmp_path, body, SIGNER.sign(signed))
+    code, result = verified(tmp_path, body, SIGNER.sign(signed))
     assert code == 1
-    assert words in told
+    assert words in result
 
 
 @pytest.mark.parametrize(("signature", "environment", "code"), [("abc", {}, 1), ("0" * 128, {"ALPHAPO_KEY": "k"}, 2)])
@@ -86,6 +86,6 @@ def test_what_is_not_said_is_left_out() -> None:
 def test_a_body_may_come_from_standard_input() -> None:
     """And what is not told is not shown."""
     body = b'{"id": 7, "status": "confirmed"}'
-    told = invoke("verify-callback", "--body", "-", "--signature", SIGNER.sign(body), stdin=body, **KEYS)
-    assert told.exit_code == 0
-    assert "type" not in told.output
+    result = invoke("verify-callback", "--body", "-", "--signature", SIGNER.sign(body), stdin=body, **KEYS)
+    assert result.exit_code == 0
+    assert "type" not in result.output

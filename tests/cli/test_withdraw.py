@@ -33,7 +33,7 @@ def test_an_accepted_withdrawal_is_shown_and_never_paid_again(local: Local) -> N
     """A second run with the same foreign_id finds the first withdrawal and says the same id."""
     first, again = (local.invoke(*withdrawing("paying-1")) for _ in range(2))
     assert (first.exit_code, again.exit_code) == (0, 0)
-    shown = [dict(line.split(":", 1) for line in told.stdout.splitlines()) for told in (first, again)]
+    shown = [dict(line.split(":", 1) for line in result.stdout.splitlines()) for result in (first, again)]
     assert shown[0]["outcome"].strip() == "accepted"
     assert shown[0]["id"] == shown[1]["id"]
     assert shown[1]["source"].strip() == "look-up"
@@ -68,19 +68,19 @@ def test_exit_codes(
     words: str,
 ) -> None:
     """Accepted 0, refused 1, wrong 2, not sent 3, refused key 4; each says what happened, and never with a traceback."""
-    told = local.invoke(*withdrawing(f"paying-{request.node.name}", **changed), **environment)
-    assert told.exit_code == code
-    assert words in told.output
-    assert "Traceback" not in told.output
+    result = local.invoke(*withdrawing(f"paying-{request.node.name}", **changed), **environment)
+    assert result.exit_code == code
+    assert words in result.output
+    assert "Traceback" not in result.output
 
 
 @pytest.mark.parametrize("host", [{}, {"ALPHAPO_BASE_URL": "https://alphapo.invalid"}])
 def test_a_wrong_path_of_the_journal_is_wrong_input(local: Local, tmp_path: Path, host: dict[str, str]) -> None:
     """Exit code 2, with the withdrawal's name, and that nothing was sent; with and without a question beforehand."""
     path = tmp_path / "missing" / "payouts.db"
-    told = local.invoke(*withdrawing("paying-nowhere"), "--journal", str(path), "--yes", **host)
-    assert told.exit_code == 2
-    lines = told.output.splitlines()
+    result = local.invoke(*withdrawing("paying-nowhere"), "--journal", str(path), "--yes", **host)
+    assert result.exit_code == 2
+    lines = result.output.splitlines()
     assert lines[0].startswith("Withdrawal 'paying-nowhere': nothing was sent by this call. The journal ")
     assert lines[0].endswith(f"{str(path)!r}: its folder does not exist: make it, or name another file.")
     assert lines[1:] == []
@@ -89,9 +89,9 @@ def test_a_wrong_path_of_the_journal_is_wrong_input(local: Local, tmp_path: Path
 def test_another_payment_under_a_used_foreign_id_is_a_conflict(local: Local) -> None:
     """Another address and another amount cannot be ours: exit code 1, the existing withdrawal is named, and no second payment advised."""
     assert local.invoke(*withdrawing("paying-taken")).exit_code == 0
-    told = local.invoke(*withdrawing("paying-taken", amount="7", address="1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2"))
-    assert told.exit_code == 1
-    lines = told.stderr.splitlines()
+    result = local.invoke(*withdrawing("paying-taken", amount="7", address="1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2"))
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
     assert "was already used for another payment (AlphaPo shows it: address: " in lines[0]
     assert lines[1] == "may release funds: no"
     assert lines[2].startswith(
@@ -129,9 +129,9 @@ def test_the_outcome_is_told_before_what_is_under_way_is_waited_for(tmp_path: Pa
 def test_an_attempt_of_an_earlier_run_leaves_its_doubt(local: Local) -> None:
     """With --attempted-before a refusal proves nothing: the outcome is unknown, and funds stay where they are."""
     arguments = withdrawing("paying-before", address="unsupported", deadline="0.3")
-    told = local.invoke(*arguments, "--attempted-before")
-    assert told.exit_code == 3
-    assert "may release funds: no" in told.stderr
+    result = local.invoke(*arguments, "--attempted-before")
+    assert result.exit_code == 3
+    assert "may release funds: no" in result.stderr
 
 
 MISTYPED = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNb"
@@ -142,35 +142,37 @@ MISTYPED = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNb"
 
 def test_without_a_terminal_a_real_host_needs_yes() -> None:
     """A script has to say that it means it: exit code 2, nothing sent."""
-    told = invoke(*withdrawing("paying-2"), **ELSEWHERE)
-    assert told.exit_code == 2
-    assert "pass --yes" in told.stderr
+    result = invoke(*withdrawing("paying-2"), **ELSEWHERE)
+    assert result.exit_code == 2
+    assert "pass --yes" in result.stderr
 
 
 @pytest.mark.parametrize("typed", [b"n\n", b"\n", b""])
 def test_whoever_does_not_agree_pays_nothing(typed: bytes) -> None:
     """No, nothing at all, or the end of input: exit code 1, nothing sent, and everything was shown before."""
-    told = invoke(*withdrawing("paying-3"), stdin=Terminal(typed), **ELSEWHERE)
-    assert told.exit_code == 1
-    assert "this call sent nothing" in told.stderr
-    assert "https://alphapo.invalid" in told.stderr
-    assert "0.5 BTC" in told.stderr
+    result = invoke(*withdrawing("paying-3"), stdin=Terminal(typed), **ELSEWHERE)
+    assert result.exit_code == 1
+    assert "this call sent nothing" in result.stderr
+    assert "https://alphapo.invalid" in result.stderr
+    assert "0.5 BTC" in result.stderr
 
 
 @pytest.mark.parametrize(("typed", "more"), [(b"y\n", []), (b"", ["--yes"])])
 def test_whoever_agrees_pays(typed: bytes, more: list[str]) -> None:
     """The answer, or --yes, lets the body leave; here for a host that does not exist, so that it never arrives."""
-    told = invoke(*withdrawing("paying-4", deadline="20"), *more, stdin=Terminal(typed), **ELSEWHERE)
-    assert told.exit_code == 3
-    assert "never arrived" in told.stderr
+    result = invoke(*withdrawing("paying-4", deadline="20"), *more, stdin=Terminal(typed), **ELSEWHERE)
+    assert result.exit_code == 3
+    assert "never arrived" in result.stderr
 
 
 def test_a_journal_in_a_database_is_asked_first_and_then_used() -> None:
     """The question has an event loop of its own, to which no connection is tied."""
-    told = invoke(*withdrawing("paying-5", deadline="20"), "--yes", **{**ELSEWHERE, "ALPHAPO_JOURNAL": postgres.url()})
-    assert told.exit_code == 3
-    assert "durable" in told.stderr
-    assert "never arrived" in told.stderr
+    result = invoke(
+        *withdrawing("paying-5", deadline="20"), "--yes", **{**ELSEWHERE, "ALPHAPO_JOURNAL": postgres.url()}
+    )
+    assert result.exit_code == 3
+    assert "durable" in result.stderr
+    assert "never arrived" in result.stderr
 
 
 def test_an_outcome_is_given_as_json(local: Local, tmp_path: Path) -> None:
@@ -240,7 +242,7 @@ def test_the_question_warns_of_a_journal_that_forgets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "resuming", "code", "last"),
+    ("result", "resuming", "code", "last"),
     [
         (Withdrawal(id=7), None, 0, "source:             reply"),
         (
@@ -265,10 +267,10 @@ def test_the_question_warns_of_a_journal_that_forgets() -> None:
     ],
 )
 def test_a_journal_that_forgets_is_told_with_the_outcome(
-    told: Withdrawal | WithdrawalRejected | WithdrawalUnknown, *, resuming: str | None, code: int, last: str
+    result: Withdrawal | WithdrawalRejected | WithdrawalUnknown, *, resuming: str | None, code: int, last: str
 ) -> None:
     """Where the journal ends with the process, the next run has to be told of this one; where it does not, a command goes on with it."""
-    lines, ended = report(told, resuming=resuming)
+    lines, ended = report(result, resuming=resuming)
     assert ended == code
     assert lines[-1].endswith(last)
 
@@ -280,11 +282,11 @@ def test_an_interrupted_withdrawal_is_unknown(number: signal.Signals) -> None:
         thread = threading.Thread(target=interrupt_at_first_byte, args=(server, number))
         thread.start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        told = invoke(*withdrawing("paying-5"), **KEYS, ALPHAPO_BASE_URL=url)
+        result = invoke(*withdrawing("paying-5"), **KEYS, ALPHAPO_BASE_URL=url)
         thread.join()
-    assert told.exit_code == 3
-    assert "was interrupted" in told.stderr
-    assert "may release funds: no" in told.stderr
+    assert result.exit_code == 3
+    assert "was interrupted" in result.stderr
+    assert "may release funds: no" in result.stderr
 
 
 def interrupt_at_first_byte(server: socket.socket, number: signal.Signals) -> None:
@@ -303,7 +305,7 @@ def test_a_closed_pipe_changes_no_exit_code(local: Local) -> None:
     end, start = os.pipe()
     os.close(end)
     with open(start, "wb") as pipe:  # noqa: PTH123 - a number, no path
-        told = subprocess.run(
+        result = subprocess.run(
             command_line(*withdrawing("closed-pipe"), "--journal", "memory"),
             env=clean_environment(**local.environment),
             stdin=subprocess.DEVNULL,
@@ -312,5 +314,5 @@ def test_a_closed_pipe_changes_no_exit_code(local: Local) -> None:
             timeout=60,
             check=False,
         )
-    assert told.returncode == 0
-    assert told.stderr.startswith(b"Standard output cannot be written any more (Broken pipe)")
+    assert result.returncode == 0
+    assert result.stderr.startswith(b"Standard output cannot be written any more (Broken pipe)")

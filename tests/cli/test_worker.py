@@ -84,10 +84,10 @@ def test_a_worker_in_this_process_stops_too(local: Local, tmp_path: Path) -> Non
     path = tmp_path / "payouts.db"
     enqueue(local, path, "worker-2")
     thread = stopping_once_paid(path, "worker-2")
-    told = local.invoke("worker", "--journal", str(path), "--health-port", "0")
+    result = local.invoke("worker", "--journal", str(path), "--health-port", "0")
     thread.join()
-    assert told.exit_code == 0, told.output
-    assert "settled worker-2 accepted" in told.stdout
+    assert result.exit_code == 0, result.output
+    assert "settled worker-2 accepted" in result.stdout
 
 
 def test_a_journal_in_a_schema_of_its_own_is_used_by_every_command(local: Local) -> None:
@@ -116,10 +116,10 @@ def test_a_worker_whose_journal_breaks_says_so(local: Local, tmp_path: Path) -> 
     """It ends with a sentence and an exit code, not with a traceback."""
     path = tmp_path / "payouts.db"
     path.write_text("no journal " * 100)
-    told = local.invoke("worker", "--journal", str(path))
-    assert told.exit_code == 2
-    assert "not a SQLite database" in told.stderr
-    assert "release funds" not in told.output
+    result = local.invoke("worker", "--journal", str(path))
+    assert result.exit_code == 2
+    assert "not a SQLite database" in result.stderr
+    assert "release funds" not in result.output
 
 
 def test_a_journal_that_breaks_while_a_worker_works_is_told_and_tried_again(local: Local, tmp_path: Path) -> None:
@@ -135,12 +135,12 @@ def test_a_journal_that_breaks_while_a_worker_works_is_told_and_tried_again(loca
 
     thread = threading.Thread(target=damage)
     thread.start()
-    told = local.invoke("worker", "--journal", str(path))
+    result = local.invoke("worker", "--journal", str(path))
     thread.join()
-    assert told.exit_code == 0, told.output
-    assert "ERROR journal failed" in told.stdout
-    assert told.stderr == ""
-    assert "it cannot be used" in told.stdout
+    assert result.exit_code == 0, result.output
+    assert "ERROR journal failed" in result.stdout
+    assert result.stderr == ""
+    assert "it cannot be used" in result.stdout
 
 
 def test_a_worker_serves_probes(local: Local, tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ async def test_a_handler_that_raises_is_called_again(caplog: pytest.LogCaptureFi
     """500, told in the log without body and signature; the next delivery is new."""
     handling = Handling(fails=2)
     async with client() as alphapo:
-        told = [await answer(alphapo, handling, KEYS.headers(BODY), BODY) for _ in range(4)]
-    assert told == [500, 500, 200, 200]
+        result = [await answer(alphapo, handling, KEYS.headers(BODY), BODY) for _ in range(4)]
+    assert result == [500, 500, 200, 200]
     assert len(handling.seen) == 3
     assert "the books are closed" in caplog.text
     assert [record.__dict__["foreign_id"] for record in caplog.records if record.exc_info] == ["payout-17"] * 2
@@ -43,8 +43,8 @@ async def test_sixty_four_at_once_call_the_handler_once() -> None:
     """All of them are answered with 200."""
     handling = Handling()
     async with client() as alphapo:
-        told = await asyncio.gather(*(answer(alphapo, handling, KEYS.headers(BODY), BODY) for _ in range(64)))
-    assert set(told) == {200}
+        result = await asyncio.gather(*(answer(alphapo, handling, KEYS.headers(BODY), BODY) for _ in range(64)))
+    assert set(result) == {200}
     assert len(handling.seen) == 1
 
 

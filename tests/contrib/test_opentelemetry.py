@@ -207,23 +207,23 @@ def test_what_happens_is_counted_and_timed() -> None:
             await asyncio.gather(*(alphapo.withdraw(request(f"payout-{number}")) for number in range(3)))
 
     run(story())
-    told = backend.above_zero()
+    result = backend.above_zero()
     assert backend.metrics()["alphapo.withdrawal.active"] == [(SHOP, 0)]
-    assert told["alphapo.withdrawal.outcomes"] == [({**SHOP, "alphapo.outcome": "accepted"}, 3)]
-    assert told["alphapo.withdrawal.duration"] == [({**SHOP, "alphapo.outcome": "accepted"}, 3)]
-    assert told["alphapo.journal.duration"] == [(SHOP, 3)]
-    attempts = {point["alphapo.proof"]: count for point, count in told["alphapo.withdrawal.attempts"]}
+    assert result["alphapo.withdrawal.outcomes"] == [({**SHOP, "alphapo.outcome": "accepted"}, 3)]
+    assert result["alphapo.withdrawal.duration"] == [({**SHOP, "alphapo.outcome": "accepted"}, 3)]
+    assert result["alphapo.journal.duration"] == [(SHOP, 3)]
+    attempts = {point["alphapo.proof"]: count for point, count in result["alphapo.withdrawal.attempts"]}
     assert attempts == {"in_doubt": 3, "accepted": 3}
-    assert told["alphapo.withdrawal.look_ups"] == [({**SHOP, "alphapo.proof": "none"}, 3)]
-    requests = told["http.client.request.duration"]
+    assert result["alphapo.withdrawal.look_ups"] == [({**SHOP, "alphapo.proof": "none"}, 3)]
+    requests = result["http.client.request.duration"]
     assert sum(count for _, count in requests) == 9
     assert {point["http.request.method"] for point, _ in requests} == {"GET", "POST"}
     assert not any("foreign_id" in key or "url" in key for point, _ in requests for key in point)
 
 
-def event(name: Any, **told: Any) -> Event:
+def event(name: Any, **result: Any) -> Event:
     """Return an event as a client tells it."""
-    return Event(name=name, at=10.0, account="shop", base_url="http://127.0.0.1:1", **told)
+    return Event(name=name, at=10.0, account="shop", base_url="http://127.0.0.1:1", **result)
 
 
 def test_what_happens_without_a_flight_is_counted_too() -> None:
@@ -248,20 +248,20 @@ def test_what_happens_without_a_flight_is_counted_too() -> None:
     ):
         backend.telemetry(one)
 
-    told = backend.above_zero()
-    assert told["alphapo.callbacks"] == [({**SHOP, "alphapo.status": name}, 1) for name in ("confirmed", "other")]
-    assert told["alphapo.journal.went_back"] == [(SHOP, 1)]
-    assert told["alphapo.task.failures"] == [(SHOP, 1)]
+    result = backend.above_zero()
+    assert result["alphapo.callbacks"] == [({**SHOP, "alphapo.status": name}, 1) for name in ("confirmed", "other")]
+    assert result["alphapo.journal.went_back"] == [(SHOP, 1)]
+    assert result["alphapo.task.failures"] == [(SHOP, 1)]
     keys = [({**SHOP, "alphapo.key_fingerprint": name}, refused) for name, refused in (("old", 1), ("new", 0))]
     assert backend.metrics()["alphapo.key.refused"] == keys
-    assert told["alphapo.contradictions"] == [(SHOP, 1)]
-    assert told["alphapo.withdrawal.outcomes"] == [({**SHOP, "alphapo.outcome": "accepted"}, 1)]
-    assert told["alphapo.circuit_breaker.open"] == [(SHOP, 1)]
-    assert told["alphapo.journal.failures"] == [(SHOP, 1)]
-    assert told["http.client.request.duration"] == [
+    assert result["alphapo.contradictions"] == [(SHOP, 1)]
+    assert result["alphapo.withdrawal.outcomes"] == [({**SHOP, "alphapo.outcome": "accepted"}, 1)]
+    assert result["alphapo.circuit_breaker.open"] == [(SHOP, 1)]
+    assert result["alphapo.journal.failures"] == [(SHOP, 1)]
+    assert result["http.client.request.duration"] == [
         ({"http.request.method": "GET", "http.response.status_code": 200, **LOCAL}, 1)
     ]
-    assert not told.keys() & {"alphapo.withdrawal.active", "alphapo.journal.duration", "alphapo.withdrawal.duration"}
+    assert not result.keys() & {"alphapo.withdrawal.active", "alphapo.journal.duration", "alphapo.withdrawal.duration"}
     (span,) = backend.spans
     assert (span.parent, span.status.status_code) == (None, StatusCode.UNSET)
 
@@ -297,10 +297,10 @@ def test_the_gauges_follow_while_a_client_is_watched() -> None:
         async with client(Wire([LOST] * 9, [HTML_502] * 99), account="shop", on_event=backend.telemetry) as alphapo:
             async with backend.telemetry.watching(alphapo, every=5.0):
                 await asyncio.sleep(1.0)
-                seen.append([told[name] for told in [backend.metrics()] for name in names])
+                seen.append([result[name] for result in [backend.metrics()] for name in names])
                 waiting = asyncio.ensure_future(alphapo.withdraw(request("payout-17")))
                 await asyncio.sleep(10.0)
-                seen.append([told[name] for told in [backend.metrics()] for name in names])
+                seen.append([result[name] for result in [backend.metrics()] for name in names])
             waiting.cancel()
         return seen
 
@@ -348,8 +348,8 @@ async def test_aiohttps_own_traces_do_not_double_the_spans(monkeypatch: pytest.M
     seen: list[str] = []
     init = aiohttp.ClientSession.__init__
 
-    async def begun(_session: object, _context: object, told: aiohttp.TraceRequestStartParams) -> None:
-        seen.append(told.url.path)
+    async def begun(_session: object, _context: object, result: aiohttp.TraceRequestStartParams) -> None:
+        seen.append(result.url.path)
 
     def watched(self: aiohttp.ClientSession, **settings: Any) -> None:
         traces = aiohttp.TraceConfig()

@@ -134,9 +134,9 @@ def test_nothing_of_ours_is_loaded_before_it_is_used() -> None:
     """A run of tests that have nothing to do with it pays nothing for it."""
     names = ("alphapo", "aiohttp", "msgspec", "tenacity", "asyncpg", "sqlite3", "click", "rich")
     script = f"import sys, alphapo_async.contrib.pytest_plugin as p; print(*[m for m in sys.modules if m.startswith({names})])"
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     plugin = "alphapo_async.contrib.pytest_plugin"
-    assert set(told.stdout.split()) == {"alphapo_async", "alphapo_async.contrib", plugin}
+    assert set(output.stdout.split()) == {"alphapo_async", "alphapo_async.contrib", plugin}
 
 
 def test_its_environment_is_what_a_client_reads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,12 +144,12 @@ def test_its_environment_is_what_a_client_reads(monkeypatch: pytest.MonkeyPatch)
 
     async def story() -> str | None:
         async with AlphapoClient.from_env() as client:
-            told = await client.withdraw(
+            output = await client.withdraw(
                 WithdrawalRequest(
                     foreign_id="payout-17", currency="BTC", address="bc1q", amount=1, end_user_reference="user-42"
                 )
             )
-        return told.foreign_id
+        return output.foreign_id
 
     with RunningSandbox() as alphapo:
         for name, value in alphapo.environment.items():
@@ -158,13 +158,13 @@ def test_its_environment_is_what_a_client_reads(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "output"),
     [
         ('"demo"', "The marker alphapo_sandbox takes its settings by name, not 'demo'. alphapo_sandbox(?*settings):"),
         ('fault="reset_after"', "The marker alphapo_sandbox: got an unexpected keyword argument 'fault'. *faults="),
     ],
 )
-def test_a_setting_that_cannot_be_meant_is_wrong_usage(pytester: pytest.Pytester, settings: str, told: str) -> None:
+def test_a_setting_that_cannot_be_meant_is_wrong_usage(pytester: pytest.Pytester, settings: str, output: str) -> None:
     """Without its name, or by one that does not exist: it says how the marker is used, and the test does not run without its fault."""
     text = f"""
     @pytest.mark.alphapo_sandbox({settings})
@@ -175,7 +175,7 @@ def test_a_setting_that_cannot_be_meant_is_wrong_usage(pytester: pytest.Pytester
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
     ran = pytester.runpytest_inprocess("-p", "no:xdist", "-p", "no:cacheprovider")
     assert ran.parseoutcomes() == {"errors": 1}
-    ran.stdout.fnmatch_lines([f"*UsageError: {told}*"])
+    ran.stdout.fnmatch_lines([f"*UsageError: {output}*"])
 
 
 def test_the_docstrings_faults_are_known() -> None:

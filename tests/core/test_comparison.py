@@ -48,9 +48,9 @@ def shown(**changes: Any) -> Transaction:
     return Transaction(**(fields | changes))
 
 
-def verdict(field: str, asked: WithdrawalRequest, told: Transaction) -> str:
+def verdict(field: str, asked: WithdrawalRequest, output: Transaction) -> str:
     """Say whether this field agrees, disagrees or is not told."""
-    comparison = compare(asked, told)
+    comparison = compare(asked, output)
     if field in comparison.agreeing:
         return "agrees"
     return "disagrees" if field in {difference.field for difference in comparison.differences} else "untold"
@@ -421,13 +421,13 @@ def test_the_amount_minus_fee_may_be_the_one_asked(amount: str | None, amount_mi
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(
     ours=st.decimals(min_value=0, max_value=10**6, allow_nan=False, places=12),
-    told=st.decimals(allow_nan=True, allow_infinity=False).filter(lambda figure: not figure.is_snan())
+    output=st.decimals(allow_nan=True, allow_infinity=False).filter(lambda figure: not figure.is_snan())
     | st.decimals(min_value=0, max_value=10**6, allow_nan=False, places=8),
 )
-def test_amounts_further_apart_than_a_rounding_never_agree(ours: Decimal, told: Decimal) -> None:
+def test_amounts_further_apart_than_a_rounding_never_agree(ours: Decimal, output: Decimal) -> None:
     """Without a fee, figures that agree are less than one unit of the eighth place apart."""
-    if verdict("amount", asked_for(amount=ours), shown(currency_sent=Money(currency="BTC", amount=told))) == "agrees":
-        assert abs(ours - told) < Decimal("1e-8")
+    if verdict("amount", asked_for(amount=ours), shown(currency_sent=Money(currency="BTC", amount=output))) == "agrees":
+        assert abs(ours - output) < Decimal("1e-8")
 
 
 @settings(derandomize=True, deadline=None)

@@ -52,9 +52,9 @@ def row_with(state: State = "open", **changes: Any) -> Row:
     return Row(**(fields | {"state": state} | changes))
 
 
-def error_of(row: Row | None, **told: Any) -> WithdrawalError | JournalError:
+def error_of(row: Row | None, **output: Any) -> WithdrawalError | JournalError:
     """Return the error that is told of this row."""
-    error = to_outcome(FlightResult("payout-17", row, **told))
+    error = to_outcome(FlightResult("payout-17", row, **output))
     assert isinstance(error, Exception)
     return error
 

@@ -1317,7 +1317,7 @@ def test_a_stale_no_is_confirmed_by_a_none() -> None:
 TYPED = Withdrawal(id="typed", foreign_id="f", source="journal")
 
 
-def told(status: str = "confirmed", **how: str) -> Transaction:
+def output(status: str = "confirmed", **how: str) -> Transaction:
     """Return what a callback says."""
     return found(status, **how).transaction
 
@@ -1327,7 +1327,7 @@ def cut(status: str = "confirmed", **changes: object) -> Transaction:
     return replace(found(status, amount=None).transaction, **changes)
 
 
-def heard(before: Row, transaction: Transaction) -> Row:
+def events(before: Row, transaction: Transaction) -> Row:
     """Return the row after a callback, through the one judge."""
     return apply(before, CalledBack(transaction), 9.0)
 
@@ -1346,24 +1346,24 @@ def heard(before: Row, transaction: Transaction) -> Row:
 @pytest.mark.parametrize("before", [row(), replace(DOUBTED, holder=None), sent(row(), TAKEN)])
 def test_a_callback_settles_what_is_open(before: Row, status: str, state: str) -> None:
     """Unknown or under way: AlphaPo has it, or had it; an unknown status is not final."""
-    after = heard(before, told(status))
+    after = events(before, output(status))
     assert (after.state, after.settled_at, after.holder) == (state, 9.0, None)
     assert after.withdrawal is not None
     assert (after.withdrawal.source, after.withdrawal.status) == ("callback", status)
     assert after.withdrawal.is_final is (status in ("confirmed", "cancelled", "declined"))
-    assert after.transaction == told(status)
+    assert after.transaction == output(status)
 
 
 @pytest.mark.parametrize("settled", [REJECTED_ROW, NOT_SENT_ROW, REFUSED_ROW, CONFLICT_ROW])
 def test_a_callback_beats_every_no_loudly(settled: Row) -> None:
     """As every witness does."""
-    after = heard(settled, told())
+    after = events(settled, output())
     assert (after.state, after.contradiction) == ("accepted", f"accepted after {settled.state}")
 
 
 def test_a_callback_before_the_reply_and_the_reply_after_it_are_one() -> None:
     """Whatever the reply says, or if none comes: what is known stays known."""
-    called_first = heard(row(), told())
+    called_first = events(row(), output())
     for proof in (Accepted(TOLD), InDoubt("connection lost"), TAKEN):
         after = sent(called_first, proof, 10.0)
         assert (after.state, after.settled_at) == ("accepted", 9.0)
@@ -1373,35 +1373,35 @@ def test_a_callback_before_the_reply_and_the_reply_after_it_are_one() -> None:
 
 def test_a_late_or_repeated_callback_moves_nothing_back() -> None:
     """Neither a final status nor what it told."""
-    final = heard(DOUBTED, told())
+    final = events(DOUBTED, output())
     for late in ("pending", "not_confirmed", "confirmed"):
-        after = heard(final, told(late))
+        after = events(final, output(late))
         assert (after.state, after.withdrawal and after.withdrawal.status) == ("accepted", "confirmed")
         assert after.contradiction is None
 
 
 def test_confirmed_beats_cancelled_and_cancelled_after_it_changes_nothing() -> None:
     """The first is a contradiction of what was told; the second does not fit."""
-    after = heard(FAILED_ROW, told())
+    after = events(FAILED_ROW, output())
     assert (after.state, after.contradiction) == ("accepted", "accepted after failed")
     for ended in ("cancelled", "declined"):
-        assert why_not_ours(after, told(ended)) == f"{ended} after confirmed"
-        assert heard(after, told(ended)) == replace(after, contradiction=f"{ended} after confirmed")
+        assert why_not_ours(after, output(ended)) == f"{ended} after confirmed"
+        assert events(after, output(ended)) == replace(after, contradiction=f"{ended} after confirmed")
 
 
 @pytest.mark.parametrize(
     ("before", "transaction", "why"),
     [
-        (DOUBTED, told(amount="9"), "amount"),
-        (DOUBTED, told(amount="9", address="z"), "address"),
-        (row(), told(amount="9", address="z"), "address"),
+        (DOUBTED, output(amount="9"), "amount"),
+        (DOUBTED, output(amount="9", address="z"), "address"),
+        (row(), output(amount="9", address="z"), "address"),
         (row(), cut(), "too little"),
         (DOUBTED, cut(), "too little"),
     ],
 )
 def test_what_does_not_fit_an_open_row_makes_it_look_ups_only(before: Row, transaction: Transaction, why: str) -> None:
     """The row shows the figures; a callback settles no conflict, since a conflict needs the row's holder."""
-    after = heard(before, transaction)
+    after = events(before, transaction)
     assert why in (why_not_ours(before, transaction) or "")
     assert (after.state, after.look_ups_only, after.needs_look_up, after.holder) == ("open", True, True, before.holder)
     assert after.transaction is transaction
@@ -1412,24 +1412,24 @@ def test_what_does_not_fit_an_open_row_makes_it_look_ups_only(before: Row, trans
     ("before", "transaction", "why"),
     [
         (REJECTED_ROW, cut(), "too little"),
-        (REJECTED_ROW, told(amount="9"), "amount"),
+        (REJECTED_ROW, output(amount="9"), "amount"),
         (DOUBTED, cut(foreign_id="g"), "foreign_id"),
         (DOUBTED, cut(foreign_id=None), "too little"),
-        (replace(ACCEPTED_ROW, withdrawal=TYPED), told(amount="9"), "amount"),
+        (replace(ACCEPTED_ROW, withdrawal=TYPED), output(amount="9"), "amount"),
         (replace(ACCEPTED_ROW, withdrawal=TYPED), cut(), "too little"),
     ],
 )
 def test_what_does_not_fit_changes_nothing_else(before: Row, transaction: Transaction, why: str) -> None:
     """A settled row stays as it is, and so does a row that the callback does not name."""
     assert why in (why_not_ours(before, transaction) or "")
-    assert heard(before, transaction) is before
+    assert events(before, transaction) is before
 
 
 @pytest.mark.parametrize("before", [ACCEPTED_ROW, FAILED_ROW, sent(row(), Accepted(replace(TOLD, status="declined")))])
-@pytest.mark.parametrize("transaction", [cut("declined"), told("declined", amount="9", address="z")])
+@pytest.mark.parametrize("transaction", [cut("declined"), output("declined", amount="9", address="z")])
 def test_an_accepted_row_is_known_by_the_id(before: Row, transaction: Transaction) -> None:
     """A conversion that was cancelled has no figures, and figures that disagree do not hide how it ended."""
-    after = heard(before, transaction)
+    after = events(before, transaction)
     assert why_not_ours(before, transaction) is None
     assert (after.state, after.withdrawal and after.withdrawal.status) == ("failed", "declined")
     assert len(after.differences) == (2 if transaction.currency_sent else 0)
@@ -1437,7 +1437,7 @@ def test_an_accepted_row_is_known_by_the_id(before: Row, transaction: Transactio
 
 def test_an_id_that_an_operator_typed_does_not_count() -> None:
     """AlphaPo's own id takes its place without a contradiction, once nothing disagrees and enough is given."""
-    after = heard(replace(DOUBTED, state="accepted", withdrawal=TYPED), told("cancelled"))
+    after = events(replace(DOUBTED, state="accepted", withdrawal=TYPED), output("cancelled"))
     assert (after.state, after.contradiction) == ("failed", None)
     assert after.withdrawal is not None
     assert after.withdrawal.id == 7
@@ -1447,16 +1447,16 @@ def test_why_it_does_not_fit_is_said_in_words() -> None:
     """For the history, which keeps them."""
     assert why_not_ours(row(), cut()) == "AlphaPo shows too little"
     two = "address: asked 'a', AlphaPo shows 'z'; amount: asked '1', AlphaPo shows '9'"
-    assert why_not_ours(DOUBTED, told(amount="9", address="z")) == two
+    assert why_not_ours(DOUBTED, output(amount="9", address="z")) == two
 
 
 def test_of_an_old_row_the_id_is_compared() -> None:
     """Its payment is forgotten, so that it is taken for ours or not, and learns nothing."""
     old = replace(ACCEPTED_ROW, revision=replace(ACCEPTED_ROW.revision, body=b"", payment=None, kept_digest="1:x"))
-    assert why_not_ours(old, told()) is None
-    assert why_not_ours(old, replace(told(), id=8)) == "another id, 8"
-    assert why_not_ours(replace(old, withdrawal=None), told()) == TOO_LITTLE
-    assert apply(old, CalledBack(told()), 9.0) is old
+    assert why_not_ours(old, output()) is None
+    assert why_not_ours(old, replace(output(), id=8)) == "another id, 8"
+    assert why_not_ours(replace(old, withdrawal=None), output()) == TOO_LITTLE
+    assert apply(old, CalledBack(output()), 9.0) is old
 
 
 def test_the_three_witnesses_agree_in_every_order() -> None:
@@ -1464,7 +1464,7 @@ def test_the_three_witnesses_agree_in_every_order() -> None:
     ways = {
         "reply": lambda before: sent(before, Accepted(TOLD), 5.0),
         "look-up": lambda before: asked_about(before, found("not_confirmed"), 6.0),
-        "callback": lambda before: heard(before, told("cancelled")),
+        "callback": lambda before: events(before, output("cancelled")),
     }
     orders = [[a, b, c] for a in ways for b in ways for c in ways if len({a, b, c}) == 3]
     for order in orders:
@@ -1486,12 +1486,12 @@ def test_only_what_a_worker_may_be_sending_is_on_its_way() -> None:
 
 def test_a_conflict_follows_the_callbacks_of_the_existing_withdrawal() -> None:
     """They do not fit the row's payment, and say how that withdrawal stands; any other callback changes nothing."""
-    existing = told("cancelled", amount="9", address="z")
-    after = heard(CONFLICT_ROW, existing)
+    existing = output("cancelled", amount="9", address="z")
+    after = events(CONFLICT_ROW, existing)
     assert (after.state, after.transaction) == ("conflict", existing)
-    assert heard(CONFLICT_ROW, replace(existing, id=8)) is CONFLICT_ROW
+    assert events(CONFLICT_ROW, replace(existing, id=8)) is CONFLICT_ROW
     unknown = replace(CONFLICT_ROW, transaction=None)
-    assert heard(unknown, existing) is unknown
+    assert events(unknown, existing) is unknown
 
 
 # ── a journal that went back in time ───────────────────────────────────────────────────────────────────────────────────
@@ -2074,9 +2074,9 @@ def test_a_remembered_acceptance_adds_nothing_to_what_alphapo_has_shown_since() 
 def test_a_callback_saves_the_look_up_of_an_accepted_row() -> None:
     """The next look-up counts from it; a repeated callback changes nothing."""
     pending = replace(ACCEPTED_ROW, withdrawal=replace(TOLD, status="pending"))
-    learned = apply(pending, CalledBack(told("processing")), 300.0)
+    learned = apply(pending, CalledBack(output("processing")), 300.0)
     assert (learned.checked_at, due_at(learned)) == (300.0, 300.0 + 295.0 + 600.0)
-    assert apply(learned, CalledBack(told("processing")), 400.0) == learned
+    assert apply(learned, CalledBack(output("processing")), 400.0) == learned
 
 
 def test_a_row_keeps_the_refresh_time_of_the_policy_it_was_recorded_under() -> None:

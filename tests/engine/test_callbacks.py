@@ -275,15 +275,15 @@ def test_a_callback_that_came_too_early_settles_its_withdrawal_when_it_comes_aga
     """First the withdrawal was unknown; then AlphaPo might have it; the repeated delivery shows that, and is not new."""
 
     async def story() -> tuple[list[tuple[str, bool]], str, list[str]]:
-        journal, heard = Durable(), []
+        journal, received = Durable(), []
         async with client(Wire([LOST], [NOT_FOUND] * 9), journal=journal, policy=RetryPolicy.none()) as alphapo:
-            heard.append(await receive(alphapo, called()))
+            received.append(await receive(alphapo, called()))
             with pytest.raises(WithdrawalUnknown):
                 await alphapo.withdraw(request())
-            heard += [await receive(alphapo, called()) for _ in range(2)]
+            received += [await receive(alphapo, called()) for _ in range(2)]
             status = (await alphapo.withdraw(request())).status
         lines = [line.kind for line in await journal.history("default", "payout-17")]
-        return [(one.kind, one.is_new) for one in heard], str(status), lines
+        return [(one.kind, one.is_new) for one in received], str(status), lines
 
     result, status, lines = run(story())
     assert result == [("not in journal", True), ("ours", False), ("ours", False)]

@@ -414,14 +414,14 @@ class _Refusing(Wire):
         super().__init__()
         self.asked: list[str] = []
 
-    async def exchange(self, method: str, url: str, **told: Any) -> Any:
-        body = told["body"] or b""
+    async def exchange(self, method: str, url: str, **output: Any) -> Any:
+        body = output["body"] or b""
         if method == "POST" and b"payout-17" in body:
             self.bodies["payout-17"].append(body)
             return LOST if len(self.bodies["payout-17"]) == 1 else INSUFFICIENT
         if method == "GET":
             self.asked.append(msgspec.json.decode(body)["foreign_id"])
-        return await super().exchange(method, url, **told)
+        return await super().exchange(method, url, **output)
 
 
 def test_the_quiet_exit_needs_its_control() -> None:
@@ -451,11 +451,11 @@ class _Busy(Wire):
     def __init__(self) -> None:
         super().__init__([LOST], [NOT_FOUND] * 20, seconds=1.0, max_connections=1)
 
-    async def exchange(self, method: str, url: str, **told: Any) -> Any:
-        if method == "POST" and b"another" in (told["body"] or b""):
-            await asyncio.sleep(told["timeout"])
+    async def exchange(self, method: str, url: str, **output: Any) -> Any:
+        if method == "POST" and b"another" in (output["body"] or b""):
+            await asyncio.sleep(output["timeout"])
             return LOST
-        return await super().exchange(method, url, **told)
+        return await super().exchange(method, url, **output)
 
 
 def test_a_body_that_grew_too_old_in_the_queue_is_not_sent() -> None:
@@ -504,7 +504,7 @@ def test_a_caller_takes_over_what_a_dead_worker_held() -> None:
 def test_on_a_worker_s_rounds_a_row_has_one_round() -> None:
     """Nothing in doubt is sent again within the quiet time, and nothing at all if sending again is not wanted."""
 
-    async def told(*, may_resend: bool, seconds: float) -> int:
+    async def output(*, may_resend: bool, seconds: float) -> int:
         wire, journal = Wire([LOST]), Durable()
         async with client(wire, journal=journal, policy=RetryPolicy(attempts=1, quiet=30.0)) as alphapo:
             with pytest.raises(WithdrawalUnknown):
@@ -514,9 +514,9 @@ def test_on_a_worker_s_rounds_a_row_has_one_round() -> None:
                 pass
         return wire.posts
 
-    assert run(told(may_resend=True, seconds=1)) == 1
-    assert run(told(may_resend=True, seconds=31)) == 2
-    assert run(told(may_resend=False, seconds=31)) == 1
+    assert run(output(may_resend=True, seconds=1)) == 1
+    assert run(output(may_resend=True, seconds=31)) == 2
+    assert run(output(may_resend=False, seconds=31)) == 1
 
 
 @pytest.mark.parametrize("is_durable", [True, False])
@@ -529,8 +529,8 @@ def test_a_callback_that_shows_an_end_keeps_the_flight_from_sending_again(*, is_
         async with client(wire, journal=journal, policy=RetryPolicy(wait_initial=5.0)) as alphapo:
             paying = asyncio.ensure_future(alphapo.withdraw(request()))
             await asyncio.sleep(0.05)
-            row, heard = alphapo._registry.flights["payout-17"].row, _heard_elsewhere("cancelled")
-            known = await journal.update("default", "payout-17", lambda found: (apply(found or row, heard, EPOCH), ()))
+            row, seen = alphapo._registry.flights["payout-17"].row, _heard_elsewhere("cancelled")
+            known = await journal.update("default", "payout-17", lambda found: (apply(found or row, seen, EPOCH), ()))
             alphapo._registry.flights["payout-17"].take_over(known)
             with pytest.raises(WithdrawalUnknown) as caught:
                 await paying
@@ -730,8 +730,8 @@ def test_what_a_callback_settled_elsewhere_is_not_sent_again(posts: Any, status:
             await asyncio.sleep(0.05)
             row = await journal.find("default", "payout-17")
             assert row is not None
-            heard = _heard_elsewhere(status)
-            await journal.update("default", "payout-17", lambda known: (apply(known or row, heard, EPOCH), ()))
+            seen = _heard_elsewhere(status)
+            await journal.update("default", "payout-17", lambda known: (apply(known or row, seen, EPOCH), ()))
             (outcome,) = await asyncio.gather(paying, return_exceptions=True)
             assert isinstance(outcome, Withdrawal | WithdrawalError)
             return outcome
@@ -978,24 +978,24 @@ def test_a_settled_row_is_told_from_the_journal() -> None:
     wire = Wire([INSUFFICIENT])
 
     async def story() -> list[Any]:
-        heard: list[Any] = []
+        seen: list[Any] = []
 
-        async def hear(call: Awaitable[Withdrawal]) -> None:
+        async def learn(call: Awaitable[Withdrawal]) -> None:
             try:
-                heard.append((await call).source)
+                seen.append((await call).source)
             except WithdrawalError as error:
-                heard.append(error.outcome)
+                seen.append(error.outcome)
 
         async with client(wire) as alphapo:
-            await hear(alphapo.withdraw(request()))
-            await hear(alphapo.withdraw(request()))
-            await hear(alphapo.withdraw(request(), resend_rejected=True))
-            await hear(alphapo.withdraw(request()))
-            await hear(alphapo.withdraw(request(amount="0.00150")))
-            await hear(alphapo.withdraw(request(amount="7")))
+            await learn(alphapo.withdraw(request()))
+            await learn(alphapo.withdraw(request()))
+            await learn(alphapo.withdraw(request(), resend_rejected=True))
+            await learn(alphapo.withdraw(request()))
+            await learn(alphapo.withdraw(request(amount="0.00150")))
+            await learn(alphapo.withdraw(request(amount="7")))
             with pytest.raises(ForeignIdConflict, match=r"\(another address, amount; that one is accepted\)"):
                 await alphapo.withdraw(request(amount="7", address="bc1qother"))
-        return heard
+        return seen
 
     assert run(story()) == ["rejected", "rejected", "reply", "journal", "journal", "conflict"]
     assert wire.posts == 2
@@ -1215,10 +1215,10 @@ def test_a_look_up_that_finds_no_slot_in_time_is_not_made() -> None:
     wire = Wire([LOST], max_connections=1)
 
     class Busy(Wire):
-        async def exchange(self, method: str, url: str, **told: Any) -> Any:
+        async def exchange(self, method: str, url: str, **output: Any) -> Any:
             if url.endswith("/ping"):
                 await asyncio.sleep(1000)
-            return await super().exchange(method, url, **told)
+            return await super().exchange(method, url, **output)
 
     wire = Busy([LOST], max_connections=1)
 
@@ -1594,7 +1594,7 @@ def test_a_body_that_is_too_old_by_the_later_clock_is_not_sent() -> None:
     """AlphaPo may have freed its id: a clock that was set back does not make it young again."""
     policy = RetryPolicy(attempts=1, deadline=5.0, quiet=10.0, resend_within=100.0)
 
-    async def told(back: float, second: float) -> tuple[int, int]:
+    async def output(back: float, second: float) -> tuple[int, int]:
         wire = Wire([LOST], [NOT_FOUND] * 99)
         async with client(
             wire, journal=FlightResult(), policy=policy, _runtime=set_back_world(second - 1.0, back)
@@ -1603,9 +1603,9 @@ def test_a_body_that_is_too_old_by_the_later_clock_is_not_sent() -> None:
             await _heard(alphapo, second)
         return wire.posts, min(wire.look_ups, 1)
 
-    assert run(told(0.0, 70.0)) == (2, 1)
-    assert run(told(0.0, 85.0)) == (1, 1)
-    assert run(told(60.0, 85.0)) == (1, 1)
+    assert run(output(0.0, 70.0)) == (2, 1)
+    assert run(output(0.0, 85.0)) == (1, 1)
+    assert run(output(60.0, 85.0)) == (1, 1)
 
 
 def test_a_no_that_was_long_on_its_way_counts_from_when_it_is_written_again() -> None:
@@ -1900,8 +1900,8 @@ def test_a_no_that_another_worker_has_undone_is_reported_as_held_by_it() -> None
 class _Blind(_Refusing):
     """Shows no withdrawal at all."""
 
-    async def exchange(self, method: str, url: str, **told: Any) -> Any:
-        return NOT_FOUND if method == "GET" else await super().exchange(method, url, **told)
+    async def exchange(self, method: str, url: str, **output: Any) -> Any:
+        return NOT_FOUND if method == "GET" else await super().exchange(method, url, **output)
 
 
 def test_a_control_that_look_ups_do_not_show_proves_nothing() -> None:

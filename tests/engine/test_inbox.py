@@ -15,11 +15,11 @@ from alphapo_async.core.models import Transaction
 from alphapo_async.engine.inbox import Inbox
 from alphapo_async.journal import MemoryJournal
 from alphapo_async.supervisor import Supervisor
-from tests.support.journal_suite import hear, pay
+from tests.support.journal_suite import learn, pay
 from tests.support.virtual import run
 
 
-def told(status: str = "confirmed", number: int = 7) -> Transaction:
+def output(status: str = "confirmed", number: int = 7) -> Transaction:
     """Return what a callback says."""
     return Transaction(id=number, status=status)
 
@@ -50,9 +50,9 @@ def test_a_callback_is_new_until_a_block_has_ended_cleanly() -> None:
     async def story() -> list[bool]:
         journal = MemoryJournal()
         box = inbox(journal)
-        first = [await handled(box, told()) for _ in range(3)]
-        others = [await handled(box, told("pending")), await handled(box, told(number=8))]
-        return [*first, *others, await handled(inbox(journal, "two"), told())]
+        first = [await handled(box, output()) for _ in range(3)]
+        others = [await handled(box, output("pending")), await handled(box, output(number=8))]
+        return [*first, *others, await handled(inbox(journal, "two"), output())]
 
     assert run(story()) == [True, False, False, False, True, False]
 
@@ -63,12 +63,12 @@ def test_a_repeated_delivery_records_again_what_a_journal_that_went_back_has_los
     async def story() -> list[bool]:
         journal = MemoryJournal()
         box = inbox(journal)
-        news = [await handled(box, told())]
-        async with box.claim(told()) as claim:
+        news = [await handled(box, output())]
+        async with box.claim(output()) as claim:
             news.append(claim.is_new)
             text = await journal.recall("default", "callback 7")
             await journal.swap("default", "callback 7", text, Handled(by="one").text())
-        return [*news, await handled(box, told())]
+        return [*news, await handled(box, output())]
 
     assert run(story()) == [True, False, False]
 
@@ -81,9 +81,9 @@ def test_a_block_that_does_not_end_cleanly_leaves_it_new(failure: type[BaseExcep
         journal = MemoryJournal()
         await join(journal, "one", "two")
         with contextlib.suppress(failure):
-            async with inbox(journal).claim(told()):
+            async with inbox(journal).claim(output()):
                 raise failure
-        return [await handled(inbox(journal, "two"), told()), await handled(inbox(journal), told())]
+        return [await handled(inbox(journal, "two"), output()), await handled(inbox(journal), output())]
 
     assert run(story()) == [True, False]
 
@@ -93,7 +93,7 @@ def test_sixty_four_at_once_are_one() -> None:
 
     async def story() -> tuple[int, str]:
         box = inbox(MemoryJournal())
-        deliveries = [asyncio.ensure_future(handled(box, told(), 0.1)) for _ in range(64)]
+        deliveries = [asyncio.ensure_future(handled(box, output(), 0.1)) for _ in range(64)]
         await asyncio.sleep(0.01)
         during = repr(box)
         news = await asyncio.gather(*deliveries)
@@ -108,7 +108,7 @@ def test_callbacks_of_several_ids_do_not_wait_for_each_other() -> None:
 
     async def story() -> float:
         box = inbox(MemoryJournal())
-        await asyncio.gather(*(handled(box, told(number=number), 5.0) for number in range(20)))
+        await asyncio.gather(*(handled(box, output(number=number), 5.0) for number in range(20)))
         return asyncio.get_running_loop().time()
 
     assert run(story()) == pytest.approx(5.0)
@@ -122,13 +122,13 @@ def test_whoever_waits_too_long_is_told_to_come_again(is_another_process: bool) 
         journal, loop = MemoryJournal(), asyncio.get_running_loop()
         await join(journal, "one", "two")
         first = inbox(journal)
-        slow = asyncio.ensure_future(handled(first, told(), 100.0))
+        slow = asyncio.ensure_future(handled(first, output(), 100.0))
         await asyncio.sleep(1.0)
         with pytest.raises(CallbackBusy, match="503"):
-            await handled(inbox(journal, "two") if is_another_process else first, told())
+            await handled(inbox(journal, "two") if is_another_process else first, output())
         waited = loop.time() - 1.0
         assert await slow
-        assert not await handled(first, told())
+        assert not await handled(first, output())
         return waited
 
     assert run(story()) == pytest.approx(10.0, abs=0.1)
@@ -140,9 +140,9 @@ def test_another_process_waits_its_turn() -> None:
     async def story() -> tuple[bool, bool, float]:
         journal = MemoryJournal()
         await join(journal, "one", "two")
-        slow = asyncio.ensure_future(handled(inbox(journal), told(), 3.0))
+        slow = asyncio.ensure_future(handled(inbox(journal), output(), 3.0))
         await asyncio.sleep(0.5)
-        late = await handled(inbox(journal, "two"), told())
+        late = await handled(inbox(journal, "two"), output())
         return await slow, late, asyncio.get_running_loop().time()
 
     first, late, seconds = run(story())
@@ -159,7 +159,7 @@ def test_the_claim_of_a_worker_that_is_gone_is_void(claimed_by: str) -> None:
         await join(journal, "one")
         await join(journal, "dead", until=-1.0)
         await journal.remember("default", "callback 7", Handled().taken(claimed_by).text())
-        return await handled(inbox(journal), told())
+        return await handled(inbox(journal), output())
 
     assert run(story())
 
@@ -180,7 +180,7 @@ def test_the_claim_of_a_worker_without_connection_holds_until_its_lease_ends() -
         await join(journal, "one")
         await join(journal, "dead", until=5.0)
         await journal.remember("default", "callback 7", Handled().taken("dead").text())
-        assert await handled(inbox(journal), told())
+        assert await handled(inbox(journal), output())
         return asyncio.get_running_loop().time()
 
     assert run(story()) == pytest.approx(5.0, abs=0.1)
@@ -208,10 +208,10 @@ def test_a_journal_that_fails_is_told_before_the_block_or_after_it(good: int) ->
     async def story() -> list[bool]:
         journal, blocks = Failing(good), list[bool]()
         with pytest.raises(JournalError):
-            async with inbox(journal).claim(told()) as claim:
+            async with inbox(journal).claim(output()) as claim:
                 blocks.append(claim.is_new)
         journal.good = 99
-        return [*blocks, await handled(inbox(journal), told())]
+        return [*blocks, await handled(inbox(journal), output())]
 
     assert run(story()) == [True] * (good + 1)
 
@@ -222,10 +222,10 @@ def test_what_the_block_raises_is_raised_though_the_journal_fails_then() -> None
     async def story() -> bool:
         journal = Failing(1)
         with pytest.raises(ValueError, match="mine"):
-            async with inbox(journal).claim(told()):
+            async with inbox(journal).claim(output()):
                 raise ValueError("mine")
         journal.good = 99
-        return await handled(inbox(journal), told())
+        return await handled(inbox(journal), output())
 
     assert run(story())
 
@@ -239,7 +239,7 @@ def test_a_journal_that_keeps_no_texts_is_stood_in_for() -> None:
 
     async def story() -> list[bool]:
         box = inbox(Forgetful())
-        return [await handled(box, told()) for _ in range(2)]
+        return [await handled(box, output()) for _ in range(2)]
 
     assert run(story()) == [True, False]
 
@@ -261,7 +261,7 @@ def test_whoever_loses_the_race_looks_again() -> None:
     """And finds that it was handled."""
 
     async def story() -> bool:
-        return await handled(inbox(Contended()), told())
+        return await handled(inbox(Contended()), output())
 
     assert run(story()) is False
 
@@ -305,7 +305,7 @@ def test_a_claim_whose_word_came_late_is_looked_at_again(reads_late: bool) -> No
 
     async def story(meanwhile: str | None) -> tuple[bool, int]:
         journal = Late(3.0, meanwhile, reads_late=reads_late)
-        return await handled(inbox(journal), told()), journal.reads
+        return await handled(inbox(journal), output()), journal.reads
 
     is_new, _ = run(story("confirmed"))
     assert not is_new
@@ -323,11 +323,11 @@ def test_a_turn_is_looked_at_again_after_what_took_long(seconds: float, is_lost:
     async def story() -> None:
         journal = MemoryJournal()
         box = inbox(journal)
-        async with box.claim(told()) as claim:
+        async with box.claim(output()) as claim:
             await box.confirm(claim)
             await asyncio.sleep(seconds)
             await box.confirm(claim)
-        async with box.claim(told("declined", 8)) as claim:
+        async with box.claim(output("declined", 8)) as claim:
             await asyncio.sleep(seconds)
             await journal.remember("default", claim.name, Handled().done("declined").text())
             with pytest.raises(CallbackBusy) if is_lost else contextlib.nullcontext():
@@ -341,7 +341,7 @@ def test_a_claim_that_came_at_once_is_read_once() -> None:
 
     async def story() -> int:
         journal = Late(0.5, "confirmed", reads_late=True)
-        assert await handled(inbox(journal), told())
+        assert await handled(inbox(journal), output())
         return journal.reads
 
     assert run(story()) == 1
@@ -378,10 +378,10 @@ def test_whoever_is_cancelled_while_claiming_holds_nobody_up(failures: list[Exce
         await join(journal, "one", "two")
         journal.failures = list(failures)
         first = inbox(journal)
-        claiming = asyncio.ensure_future(handled(first, told()))
+        claiming = asyncio.ensure_future(handled(first, output()))
         await asyncio.sleep(0.5)
         claiming.cancel()
-        return await handled(inbox(journal, "two"), told()), asyncio.get_running_loop().time()
+        return await handled(inbox(journal, "two"), output()), asyncio.get_running_loop().time()
 
     is_new, seconds = run(story())
     assert is_new
@@ -395,11 +395,11 @@ def test_a_claim_that_cannot_be_let_go_of_is_tried_again() -> None:
         journal = Failing(1)
         await join(journal, "one", "two")
         with pytest.raises(ValueError, match="mine"):
-            async with inbox(journal).claim(told()):
+            async with inbox(journal).claim(output()):
                 raise ValueError("mine")
         await asyncio.sleep(2)
         journal.good = 99
-        return await handled(inbox(journal, "two"), told()), asyncio.get_running_loop().time()
+        return await handled(inbox(journal, "two"), output()), asyncio.get_running_loop().time()
 
     is_new, seconds = run(story())
     assert is_new
@@ -413,9 +413,9 @@ def test_a_claim_is_let_go_of_also_where_the_end_of_its_block_could_not_be_writt
         journal = Failing(1)
         await join(journal, "one", "two")
         with pytest.raises(JournalError):
-            await handled(inbox(journal), told())
+            await handled(inbox(journal), output())
         journal.good = 99
-        return await handled(inbox(journal, "two"), told()), asyncio.get_running_loop().time()
+        return await handled(inbox(journal, "two"), output()), asyncio.get_running_loop().time()
 
     is_new, seconds = run(story())
     assert is_new
@@ -430,13 +430,13 @@ def test_a_claim_is_not_let_go_of_while_the_next_delivery_has_its_turn_here() ->
         await join(journal, "one", "two")
         box = inbox(journal)
         with pytest.raises(ValueError, match="mine"):
-            async with box.claim(told()):
+            async with box.claim(output()):
                 raise ValueError("mine")
         await asyncio.sleep(0.5)
         journal.good = 99
-        again = asyncio.ensure_future(handled(box, told(), 5.0))
+        again = asyncio.ensure_future(handled(box, output(), 5.0))
         await asyncio.sleep(2)
-        return [await handled(inbox(journal, "two"), told()), await again]
+        return [await handled(inbox(journal, "two"), output()), await again]
 
     assert run(story()) == [False, True]
 
@@ -447,7 +447,7 @@ def test_a_block_that_ends_after_closing_leaves_its_claim_as_it_stands() -> None
     async def story() -> set[str]:
         box = inbox(Failing(1))
         with contextlib.suppress(ValueError):
-            async with box.claim(told()):
+            async with box.claim(output()):
                 await box.aclose()
                 raise ValueError("mine")
         return {repr(task.get_coro()) for task in asyncio.all_tasks() - {asyncio.current_task()}}
@@ -462,7 +462,7 @@ def test_closing_frees_nothing_any_more() -> None:
         journal = Failing(1)
         box = inbox(journal)
         with pytest.raises(ValueError, match="mine"):
-            async with box.claim(told()):
+            async with box.claim(output()):
                 raise ValueError("mine")
         await box.aclose()
         return len(asyncio.all_tasks())
@@ -477,14 +477,14 @@ def test_cancelled_while_letting_go_it_is_let_go_of_later() -> None:
         journal = Slow()
         await join(journal, "one", "two")
         box = inbox(journal)
-        handling = asyncio.ensure_future(handled(box, told(), 5.0))
+        handling = asyncio.ensure_future(handled(box, output(), 5.0))
         await asyncio.sleep(2)
         handling.cancel()
         await asyncio.sleep(0.5)
         handling.cancel()
         await asyncio.gather(handling, return_exceptions=True)
         await asyncio.sleep(5)
-        return await handled(inbox(journal, "two"), told())
+        return await handled(inbox(journal, "two"), output())
 
     assert run(story())
 
@@ -509,7 +509,7 @@ def test_what_was_handled_is_known_also_where_the_claim_was_lost() -> None:
 
     async def story() -> str | None:
         journal = Overtaken()
-        async with inbox(journal).claim(told()):
+        async with inbox(journal).claim(output()):
             journal.races = 2
         return await journal.recall("default", "callback 7")
 
@@ -550,10 +550,10 @@ def test_an_unexpected_error_of_the_journal_does_not_hide_what_the_block_raised(
         box = inbox(journal)
         box._supervisor = Supervisor(lambda task, _: reported.append(task))
         with pytest.raises(KeyError):
-            async with box.claim(told()):
+            async with box.claim(output()):
                 raise KeyError
         await asyncio.sleep(2)
-        return reported, await handled(inbox(journal, "two"), told())
+        return reported, await handled(inbox(journal, "two"), output())
 
     assert run(story()) == (["release of a callback"], True)
 
@@ -566,12 +566,12 @@ def test_a_replay_waits_for_its_turn_and_counts_as_no_delivery() -> None:
         box = inbox(journal)
         await pay(journal, "f")
         body = b'{"id":7,"foreign_id":"f","status":"confirmed"}'
-        await hear(journal, "f", CalledBack(told(), ReplyExcerpt(None, body)))
-        delivery = asyncio.create_task(handled(box, told("pending"), 1.0))
+        await learn(journal, "f", CalledBack(output(), ReplyExcerpt(None, body)))
+        delivery = asyncio.create_task(handled(box, output("pending"), 1.0))
         await asyncio.sleep(0.1)
         async with box.replay("f", None) as callback:
             was_first = delivery.done()
         lines = [line.kind for line in await journal.history("default", "f")]
-        return lines[-2:], was_first, not callback.is_new and await handled(box, told())
+        return lines[-2:], was_first, not callback.is_new and await handled(box, output())
 
     assert run(story()) == (["callback", "replayed"], True, True)

@@ -69,7 +69,7 @@ def story(content: Coroutine[Any, Any, None]) -> None:
 def test_a_lease_is_prolonged_for_as_long_as_it_is_needed() -> None:
     """Under one name, without a gap."""
 
-    async def told() -> None:
+    async def result() -> None:
         kept = lease(Leases())
         assert not kept.is_running
         await kept.acquire()
@@ -80,13 +80,13 @@ def test_a_lease_is_prolonged_for_as_long_as_it_is_needed() -> None:
             assert kept.may_send(worker)
         await kept.release()
 
-    story(told())
+    story(result())
 
 
 def test_the_clock_is_the_storages() -> None:
     """Where it has one: leases end when everybody thinks so, whatever this machine's clock shows."""
 
-    async def told() -> None:
+    async def result() -> None:
         journal = ClockedJournal(0.5)
         kept = lease(journal)
         await kept.acquire()
@@ -98,13 +98,13 @@ def test_the_clock_is_the_storages() -> None:
         assert kept.may_send(kept.worker)
         await kept.release()
 
-    story(told())
+    story(result())
 
 
 def test_a_clock_that_is_set_makes_no_lease_longer_and_nobody_elses_shorter() -> None:
     """Back or forward, between two looks at the storage's clock: the one that says less counts."""
 
-    async def told(by: float) -> tuple[float, bool, bool]:
+    async def result(by: float) -> tuple[float, bool, bool]:
         wall = WallClock()
         kept = lease(ClockedJournal(0.0, ahead=0.0), clock=wall)
         await kept.acquire()
@@ -115,14 +115,14 @@ def test_a_clock_that_is_set_makes_no_lease_longer_and_nobody_elses_shorter() ->
         await asyncio.sleep(30)
         return *seen, kept.is_running
 
-    assert run(told(-45.0)) == (-15.0, True, False)
-    assert run(told(45.0)) == (30.0, False, False)
+    assert run(result(-45.0)) == (-15.0, True, False)
+    assert run(result(45.0)) == (30.0, False, False)
 
 
 def test_a_clock_that_is_set_while_the_storage_is_asked_makes_no_lease_longer() -> None:
     """Set back by 20 s between the question and its answer: 60 s are written down from an earlier moment, and end with it."""
 
-    async def told() -> tuple[float, list[bool]]:
+    async def result() -> tuple[float, list[bool]]:
         wall = WallClock()
 
         class Setting(ClockedJournal):
@@ -142,13 +142,13 @@ def test_a_clock_that_is_set_while_the_storage_is_asked_makes_no_lease_longer() 
             seen.append(kept.is_running)
         return journal._workers[kept.worker], seen
 
-    assert run(told()) == (40.0, [True, False])
+    assert run(result()) == (40.0, [True, False])
 
 
 def _asked_for(*seconds: float) -> tuple[int, float, float, float]:
     """Return how often the storage's clock was asked, how far ahead of it ours is, early and late, and how long the lease is taken for."""
 
-    async def told() -> tuple[int, float, float, float]:
+    async def result() -> tuple[int, float, float, float]:
         journal = ClockedJournal(*seconds)
         kept = lease(journal)
         await kept.acquire()
@@ -158,7 +158,7 @@ def _asked_for(*seconds: float) -> tuple[int, float, float, float]:
         kept._heartbeat_task.cancel()  # type: ignore[union-attr]
         return journal.looks, kept.clock.earliest() - now, kept.clock.latest() - now, left
 
-    return run(told())
+    return run(result())
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_the_storages_clock_is_asked_again_where_it_took_long(
 def _set_back(journal: MemoryJournal, by: float) -> list[tuple[float, float]]:
     """Return the time, and what it is at the latest, once this machine's clock was set, and again a round of the lease later."""
 
-    async def told() -> list[tuple[float, float]]:
+    async def result() -> list[tuple[float, float]]:
         wall = WallClock()
         kept = lease(journal, clock=wall)
         await kept.acquire()
@@ -192,7 +192,7 @@ def _set_back(journal: MemoryJournal, by: float) -> list[tuple[float, float]]:
         await kept.release()
         return seen
 
-    return run(told())
+    return run(result())
 
 
 def test_what_ends_is_dated_by_the_later_clock_where_the_wall_clock_was_set_back() -> None:
@@ -223,7 +223,7 @@ def test_a_lease_that_is_given_back_ends_by_the_later_clock() -> None:
     _set_back(journal, 0.0)
     assert journal.left == 30.0
 
-    async def told() -> None:
+    async def result() -> None:
         loop, step = asyncio.get_running_loop(), [0.0]
         kept = Lease(
             journal,
@@ -238,14 +238,14 @@ def test_a_lease_that_is_given_back_ends_by_the_later_clock() -> None:
         step[0] = -3_600.0
         await kept.release()
 
-    run(told())
+    run(result())
     assert journal.left == 0.0
 
 
 def test_beginning_again_changes_nothing() -> None:
     """Many at once take one lease."""
 
-    async def told() -> None:
+    async def result() -> None:
         journal = Leases()
         kept = lease(journal)
         await asyncio.gather(*(kept.acquire() for _ in range(10)))
@@ -254,13 +254,13 @@ def test_beginning_again_changes_nothing() -> None:
         assert journal._workers == {}
         assert not kept.is_running
 
-    story(told())
+    story(result())
 
 
 def test_nothing_leaves_that_could_outlast_the_lease() -> None:
     """An attempt and five seconds have to fit in; and only under the name that holds the row."""
 
-    async def told() -> None:
+    async def result() -> None:
         journal = Leases()
         kept = lease(journal)
         await kept.acquire()
@@ -273,13 +273,13 @@ def test_nothing_leaves_that_could_outlast_the_lease() -> None:
         assert kept.is_running
         await kept.release()
 
-    story(told())
+    story(result())
 
 
 def test_a_lease_that_ended_is_followed_by_another_under_a_new_name() -> None:
     """A worker that comes back too late is somebody else; failures in between are waited out."""
 
-    async def told() -> None:
+    async def result() -> None:
         journal = Leases()
         kept = lease(journal)
         await kept.acquire()
@@ -293,13 +293,13 @@ def test_a_lease_that_ended_is_followed_by_another_under_a_new_name() -> None:
         assert kept.may_send(kept.worker)
         await kept.release()
 
-    story(told())
+    story(result())
 
 
 def test_what_fails_at_the_beginning_is_told() -> None:
     """A broken journal, and an account of another host; the next call tries again."""
 
-    async def told() -> None:
+    async def result() -> None:
         journal = Leases()
         journal.broken = 1
         kept = lease(journal)
@@ -310,13 +310,13 @@ def test_what_fails_at_the_beginning_is_told() -> None:
             await lease(journal, "another").acquire()
         await kept.release()
 
-    story(told())
+    story(result())
 
 
 def test_a_lease_that_cannot_be_given_back_ends_by_itself() -> None:
     """Closing does not fail over it; and ending what never began does nothing."""
 
-    async def told() -> None:
+    async def result() -> None:
         journal = Leases()
         await lease(journal).release()
         kept = lease(journal)
@@ -325,7 +325,7 @@ def test_a_lease_that_cannot_be_given_back_ends_by_itself() -> None:
         await kept.release()
         assert await journal.find_dead(60.0) == [(kept.worker, 60.0)]
 
-    story(told())
+    story(result())
 
 
 def test_no_lease_is_taken_after_the_end() -> None:
@@ -336,7 +336,7 @@ def test_no_lease_is_taken_after_the_end() -> None:
             await asyncio.sleep(1)
             await super().join(account, host, worker, until)
 
-    async def told() -> None:
+    async def result() -> None:
         journal = Slow()
         kept = lease(journal)
         beginning = asyncio.ensure_future(kept.acquire())
@@ -349,13 +349,13 @@ def test_no_lease_is_taken_after_the_end() -> None:
         assert len(asyncio.all_tasks()) == 1
         assert await journal.find_dead(1_000.0) == []
 
-    story(told())
+    story(result())
 
 
 def test_a_journal_that_ends_with_its_process_needs_no_lease() -> None:
     """It never runs out, and no task keeps it."""
 
-    async def told() -> None:
+    async def result() -> None:
         kept = lease(MemoryJournal())
         await kept.acquire()
         assert len(asyncio.all_tasks()) == 1
@@ -363,7 +363,7 @@ def test_a_journal_that_ends_with_its_process_needs_no_lease() -> None:
         assert kept.may_send(kept.worker)
         await kept.release()
 
-    story(told())
+    story(result())
 
 
 class LateRenewal(Leases):
@@ -386,7 +386,7 @@ class LateRenewal(Leases):
 def test_what_came_of_an_old_lease_says_nothing_of_a_new_one(answer: bool) -> None:  # noqa: FBT001
     """A lease that was prolonged too late for its calls is followed by another; the late answer makes that neither longer nor shorter."""
 
-    async def told() -> None:
+    async def result() -> None:
         journal = LateRenewal(answer=answer)
         kept = lease(journal)
         await kept.acquire()
@@ -403,13 +403,13 @@ def test_what_came_of_an_old_lease_says_nothing_of_a_new_one(answer: bool) -> No
         assert not kept.may_send(new)  # it ends a minute after it was taken
         await kept.release()
 
-    story(told())
+    story(result())
 
 
 def test_a_lease_that_the_journal_has_forgotten_is_taken_anew() -> None:
     """A journal that went back may not know the lease: then it runs under another name, and what the old one holds is not sent."""
 
-    async def told() -> None:
+    async def result() -> None:
         journal = Leases()
         kept = lease(journal)
         await kept.acquire()
@@ -424,13 +424,13 @@ def test_a_lease_that_the_journal_has_forgotten_is_taken_anew() -> None:
         assert kept.may_send(kept.worker)
         await kept.release()
 
-    story(told())
+    story(result())
 
 
 def test_nothing_is_sent_before_a_lease_is_confirmed() -> None:
     """A journal that cannot be asked has confirmed nothing; the heartbeat asks again."""
 
-    async def told() -> None:
+    async def result() -> None:
         journal = Leases()
         kept = lease(journal)
         await kept.acquire()
@@ -444,13 +444,13 @@ def test_nothing_is_sent_before_a_lease_is_confirmed() -> None:
         assert kept.may_send(worker)
         await kept.release()
 
-    story(told())
+    story(result())
 
 
 def test_a_worker_that_was_replaced_leaves_the_journal_once_its_lease_has_ended() -> None:
     """Not before: an attempt of it may still be under way. A journal that does not take that is asked again at the next beat."""
 
-    async def told() -> None:
+    async def result() -> None:
         journal = Leases()
         kept = lease(journal)
         await kept.acquire()
@@ -472,4 +472,4 @@ def test_a_worker_that_was_replaced_leaves_the_journal_once_its_lease_has_ended(
         await kept.release()
         assert left[2:] == [(kept.worker, 99.0)]
 
-    story(told())
+    story(result())

@@ -634,14 +634,14 @@ def test_flights_that_queue_hear_of_an_outage() -> None:
     """After the client itself, and until they have had a slot."""
 
     async def story() -> list[tuple[str, bool]]:
-        heard: list[tuple[str, bool]] = []
+        events: list[tuple[str, bool]] = []
         slots = Slots(1)
         limiter = RequestLimiter(
-            slots, RetryPolicy(), None, lambda begun: heard.append(("client", begun)), Supervisor()
+            slots, RetryPolicy(), None, lambda begun: events.append(("client", begun)), Supervisor()
         )
 
         def listener(begun: bool) -> None:  # noqa: FBT001 - a bare fact
-            heard.append(("flight", begun))
+            events.append(("flight", begun))
 
         limiter.outage_listeners[listener] = None
         loop = asyncio.get_running_loop()
@@ -654,6 +654,6 @@ def test_flights_that_queue_hear_of_an_outage() -> None:
         permit = limiter.try_acquire(Priority.FIRST, loop)
         assert permit is not None
         limiter.release(permit, Rejected({}))
-        return heard
+        return events
 
     assert run(story()) == [("client", True), ("flight", True), ("client", False)]

@@ -129,16 +129,16 @@ def test_an_exchange_is_told_with_its_times_and_status() -> None:
 
 def test_a_flight_is_told_from_its_beginning_to_its_end() -> None:
     """Begun, taken on by the journal, and over with what its callers are told."""
-    heard = Heard()
+    received = Heard()
     tried = changed(OPEN, attempts=2, look_ups=1)
-    heard.observer.on_begun("payout-17")
-    heard.observer.on_recorded(OPEN)
-    heard.observer.on_ended(FlightResult("payout-17", changed(tried, state="accepted", withdrawal=PAID)))
-    heard.observer.on_ended(FlightResult("payout-17", tried, "in flight"))
-    heard.observer.on_ended(FlightResult("payout-17", None, "unrecorded", "The disk is full.", recorded=False))
-    heard.observer.on_ended(FlightResult("payout-17", OPEN, "journal", "queue"))
-    heard.observer.on_ended(FlightResult("payout-17", OPEN, "journal"))
-    results = [(event.name, event.foreign_id, event.outcome, event.reason) for event in heard.events]
+    received.observer.on_begun("payout-17")
+    received.observer.on_recorded(OPEN)
+    received.observer.on_ended(FlightResult("payout-17", changed(tried, state="accepted", withdrawal=PAID)))
+    received.observer.on_ended(FlightResult("payout-17", tried, "in flight"))
+    received.observer.on_ended(FlightResult("payout-17", None, "unrecorded", "The disk is full.", recorded=False))
+    received.observer.on_ended(FlightResult("payout-17", OPEN, "journal", "queue"))
+    received.observer.on_ended(FlightResult("payout-17", OPEN, "journal"))
+    results = [(event.name, event.foreign_id, event.outcome, event.reason) for event in received.events]
     assert results == [
         ("begun", "payout-17", None, None),
         ("recorded", "payout-17", None, None),
@@ -151,7 +151,7 @@ def test_a_flight_is_told_from_its_beginning_to_its_end() -> None:
         ("journal failed", "payout-17", None, "what came of it could not be recorded"),
         ("ended", "payout-17", "unknown", "journal"),
     ]
-    counts = [(event.attempts, event.look_ups) for event in heard.events]
+    counts = [(event.attempts, event.look_ups) for event in received.events]
     assert counts == [(0, 0), (0, 0), (2, 1), (2, 1), *[(0, 0)] * 6]
 
 
@@ -233,14 +233,14 @@ def test_what_is_not_written_down_is_not_told_as_settled() -> None:
 
 def test_an_acceptance_that_was_told_ahead_is_not_told_again_by_whoever_writes_it_down() -> None:
     """A callback may come before the lagging write; once that is written, the next one is news again."""
-    heard, accepted = Heard(), changed(OPEN, state="accepted")
+    received, accepted = Heard(), changed(OPEN, state="accepted")
     evidence = attempt(InDoubt("x"))
 
-    heard.observer.on_reported_early(OPEN.foreign_id)
-    assert heard.learned(OPEN, accepted, evidence)[1:] == []
-    assert heard.learned(OPEN, changed(OPEN, state="failed"), evidence)[2:] == [("settled", "failed", None)]
-    heard.observer.on_written(OPEN.foreign_id)
-    assert heard.learned(OPEN, accepted, evidence)[-1] == ("settled", "accepted", None)
+    received.observer.on_reported_early(OPEN.foreign_id)
+    assert received.learned(OPEN, accepted, evidence)[1:] == []
+    assert received.learned(OPEN, changed(OPEN, state="failed"), evidence)[2:] == [("settled", "failed", None)]
+    received.observer.on_written(OPEN.foreign_id)
+    assert received.learned(OPEN, accepted, evidence)[-1] == ("settled", "accepted", None)
 
 
 def test_not_sent_is_settled_too() -> None:
@@ -324,12 +324,12 @@ def test_a_contradiction_is_told_once_and_beside_the_new_outcome() -> None:
 
 def test_an_outage_begins_and_ends() -> None:
     """Both are events of the client, of no withdrawal."""
-    heard = Heard()
+    received = Heard()
 
-    heard.observer.on_outage(has_begun=True)
-    heard.observer.on_outage(has_begun=False)
+    received.observer.on_outage(has_begun=True)
+    received.observer.on_outage(has_begun=False)
 
-    assert [(one.name, one.foreign_id, one.account, one.at) for one in heard.events] == [
+    assert [(one.name, one.foreign_id, one.account, one.at) for one in received.events] == [
         ("outage began", None, "ops", 42.5),
         ("outage ended", None, "ops", 42.5),
     ]
@@ -337,13 +337,13 @@ def test_an_outage_begins_and_ends() -> None:
 
 def test_a_refused_key_is_reported_with_its_fingerprint_and_so_is_its_return(caplog: pytest.LogCaptureFixture) -> None:
     """The event names the key and AlphaPo's code, the error line says that no money moved, and the return is one quiet line."""
-    heard = Heard()
+    received = Heard()
 
     with caplog.at_level(logging.INFO, logger="alphapo_async"):
-        heard.observer.key_changed("fingerprint-0001", "bad_header_key")
-        heard.observer.key_changed("fingerprint-0001", None)
+        received.observer.key_changed("fingerprint-0001", "bad_header_key")
+        received.observer.key_changed("fingerprint-0001", None)
 
-    assert [(event.name, event.key_fingerprint, event.reason, event.foreign_id) for event in heard.events] == [
+    assert [(event.name, event.key_fingerprint, event.reason, event.foreign_id) for event in received.events] == [
         ("key refused", "fingerprint-0001", "bad_header_key", None),
         ("key accepted", "fingerprint-0001", None, None),
     ]
@@ -357,11 +357,11 @@ def test_a_refused_key_is_reported_with_its_fingerprint_and_so_is_its_return(cap
 
 def test_a_journal_that_went_back_is_reported_with_its_frozen_rows_and_the_runbook() -> None:
     """The event belongs to no withdrawal, counts the frozen rows, and names the page of the runbook."""
-    heard = Heard()
+    received = Heard()
 
-    heard.observer.journal_went_back(3)
+    received.observer.journal_went_back(3)
 
-    (event,) = heard.events
+    (event,) = received.events
     assert (event.name, event.foreign_id) == ("journal went back", None)
     assert (event.reason or "").startswith("3 rows are frozen. ")
     assert (event.reason or "").endswith("(alphapo runbook failover)")
@@ -369,13 +369,13 @@ def test_a_journal_that_went_back_is_reported_with_its_frozen_rows_and_the_runbo
 
 def test_a_callback_of_a_withdrawal_that_the_journal_may_have_lost_is_reported() -> None:
     """The event names the withdrawal, AlphaPo's id and the status, and nothing else of the callback."""
-    heard = Heard()
+    received = Heard()
 
-    heard.observer.callback_not_in_journal(
+    received.observer.callback_not_in_journal(
         Transaction(id=7, foreign_id="payout-17", status="confirmed", crypto_address=CryptoAddress(address=SECRET))
     )
 
-    (event,) = heard.events
+    (event,) = received.events
     assert (event.name, event.foreign_id) == ("journal went back", "payout-17")
     assert "not in the journal (AlphaPo's id 7, confirmed)" in (event.reason or "")
     assert SECRET not in repr(event)
@@ -442,8 +442,8 @@ def test_each_event_has_its_level(
     with caplog.at_level(threshold, logger="alphapo_async"):
         happening(Observer("ops", (lambda _: None) if has_owner else None, lambda: 0.0))
 
-    heard = [(record.name, record.levelno, record.getMessage()) for record in caplog.records]
-    assert heard == ([("alphapo_async", level, line)] if level >= threshold else [])
+    received = [(record.name, record.levelno, record.getMessage()) for record in caplog.records]
+    assert received == ([("alphapo_async", level, line)] if level >= threshold else [])
 
 
 def test_a_log_record_has_every_field_of_its_event(caplog: pytest.LogCaptureFixture) -> None:
@@ -518,7 +518,7 @@ def test_an_owner_may_stop_the_program() -> None:
 
 def test_neither_body_nor_key_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever the evidence, no event and no line holds the body, the address or the key's fingerprint."""
-    heard = Heard()
+    received = Heard()
     settled = changed(OPEN, state="rejected", refusal={"address": [SECRET]})
     evidences: list[Evidence] = [
         Requested("worker", OPEN.revision, OPEN.key_fingerprint),
@@ -530,9 +530,9 @@ def test_neither_body_nor_key_is_told(caplog: pytest.LogCaptureFixture) -> None:
 
     with caplog.at_level(logging.DEBUG, logger="alphapo_async"):
         for evidence in evidences:
-            heard.learned(OPEN, settled, evidence)
+            received.learned(OPEN, settled, evidence)
 
-    shown = f"{heard.events!r} {caplog.text} {[record.__dict__ for record in caplog.records]!r}"
+    shown = f"{received.events!r} {caplog.text} {[record.__dict__ for record in caplog.records]!r}"
     assert SECRET not in shown
     assert "amount" not in shown
     assert OPEN.key_fingerprint not in shown
@@ -568,9 +568,9 @@ def test_an_acceptance_that_was_not_written_down_is_logged(caplog: pytest.LogCap
 
 def test_a_failed_task_is_told_without_the_text_of_its_error() -> None:
     """Which task, and the kind of error."""
-    heard = Heard()
-    heard.observer.on_task_failed("heartbeat", ZeroDivisionError("hidden"))
-    [event] = heard.events
+    received = Heard()
+    received.observer.on_task_failed("heartbeat", ZeroDivisionError("hidden"))
+    [event] = received.events
     assert (event.name, event.reason, event.foreign_id) == ("task failed", "heartbeat: ZeroDivisionError", None)
 
 

@@ -74,17 +74,17 @@ def test_questions_without_a_usable_answer_say_so(
     """`look_up`, `balances` and `ping` raise AlphapoUnavailable with what is known."""
 
     class Always(Wire):
-        async def exchange(self, method: str, url: str, **told: Any) -> Reply | NoReply:
+        async def exchange(self, method: str, url: str, **result: Any) -> Reply | NoReply:
             return answer
 
     async def story() -> list[AlphapoUnavailable]:
-        heard = []
+        seen = []
         async with client(Always()) as alphapo:
             for ask in (lambda: alphapo.look_up("payout-17"), alphapo.balances, alphapo.ping):
                 with pytest.raises(AlphapoUnavailable) as caught:
                     await ask()
-                heard.append(caught.value)
-        return heard
+                seen.append(caught.value)
+        return seen
 
     looked_up, *others = run(story())
     assert str(looked_up).startswith("AlphaPo did not answer the look-up: ")
@@ -107,7 +107,7 @@ def test_an_unexpected_body_is_no_balance() -> None:
     """A 200 that tells no accounts is no answer."""
 
     class Odd(Wire):
-        async def exchange(self, method: str, url: str, **told: Any) -> Reply | NoReply:
+        async def exchange(self, method: str, url: str, **result: Any) -> Reply | NoReply:
             return reply(200, {})
 
     async def story() -> None:
@@ -172,7 +172,7 @@ def test_a_cancelled_question_gives_its_slot_back() -> None:
     """A ping that its caller no longer waits for leaves no slot taken."""
 
     class Stalling(Wire):
-        async def exchange(self, method: str, url: str, **told: Any) -> Reply | NoReply:
+        async def exchange(self, method: str, url: str, **result: Any) -> Reply | NoReply:
             await asyncio.sleep(1000)
             raise AssertionError
 
@@ -345,7 +345,7 @@ def test_a_question_is_put_once_whatever_comes_back(answer: Reply | NoReply, hel
     """The reply is handed on as it came, and the gate has heard of it."""
 
     class Always(Wire):
-        async def exchange(self, method: str, url: str, **told: Any) -> Reply | NoReply:
+        async def exchange(self, method: str, url: str, **result: Any) -> Reply | NoReply:
             assert url == "http://127.0.0.1:9/api/v2/ping"
             return answer
 

@@ -662,9 +662,9 @@ def test_an_acceptance_that_the_journal_refuses_unexpectedly_is_offered_again() 
     """Whether it raises at once or when it is awaited; that is reported, with the row and the kind of error."""
 
     async def story() -> tuple[list[str], str]:
-        heard: list[str] = []
+        events: list[str] = []
         journal = MemoryJournal()
-        engine = engine_of(Wire(), heard, journal)
+        engine = engine_of(Wire(), events, journal)
         row = await engine.recorder.record("f", ASKED)
         errors = [ZeroDivisionError(), ZeroDivisionError()]
 
@@ -681,7 +681,7 @@ def test_an_acceptance_that_the_journal_refuses_unexpectedly_is_offered_again() 
         await asyncio.sleep(10)
         found = await journal.find("shop", "f")
         assert found is not None
-        return heard, found.state
+        return events, found.state
 
     assert run(story()) == (["task failed"], "accepted")
 

@@ -30,8 +30,8 @@ class Heard:
 
 def test_a_refusal_is_reported_once_and_holds_back_its_key_alone() -> None:
     """Until a body under the key is answered otherwise."""
-    heard = Heard()
-    keys = heard.keys
+    events = Heard()
+    keys = events.keys
     keys.judged("new", Accepted(TOLD), 0.0)
     assert keys.held_back == frozenset()
     keys.judged("new", REFUSED, 1.0)
@@ -42,7 +42,7 @@ def test_a_refusal_is_reported_once_and_holds_back_its_key_alone() -> None:
     keys.judged("old", Accepted(TOLD), 3.0)
     keys.judged("new", Accepted(TOLD), 3.0)
     assert keys.held_back == frozenset()
-    assert heard.changes == [("new", "bad_header_key"), ("new", None)]
+    assert events.changes == [("new", "bad_header_key"), ("new", None)]
 
 
 def test_only_what_began_before_a_refusal_is_held_back_by_it() -> None:
@@ -88,11 +88,11 @@ def test_bodies_that_queue_under_a_refused_key_give_up_their_places() -> None:
     """Those under other keys keep theirs."""
 
     async def story() -> None:
-        heard, loop = Heard(), asyncio.get_running_loop()
+        events, loop = Heard(), asyncio.get_running_loop()
         refused, other = loop.create_future(), loop.create_future()
-        heard.keys.queued |= {refused: "new", other: "old"}
-        heard.keys.judged("new", REFUSED, 1.0)
-        assert heard.given_up == [refused]
+        events.keys.queued |= {refused: "new", other: "old"}
+        events.keys.judged("new", REFUSED, 1.0)
+        assert events.given_up == [refused]
 
     run(story())
 

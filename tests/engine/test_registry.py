@@ -416,11 +416,11 @@ def test_a_row_that_was_taken_on_unheard_is_free_for_others_in_a_moment() -> Non
         async with client(Wire(), journal=journal) as alphapo:
             with pytest.raises(JournalError):
                 await alphapo.withdraw(request())
-            heard = asyncio.get_running_loop().time()
+            seen = asyncio.get_running_loop().time()
             await asyncio.sleep(1.5)
             row = await journal.find("default", "payout-17")
             assert row is not None
-            return heard, row.holder
+            return seen, row.holder
 
     assert run(story()) == (0.0, None)
 

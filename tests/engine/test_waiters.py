@@ -39,7 +39,7 @@ class Flight:
         return self.is_queueing
 
 
-async def heard(future: asyncio.Future[FlightResult]) -> tuple[FlightResult, float]:
+async def events(future: asyncio.Future[FlightResult]) -> tuple[FlightResult, float]:
     """Return what a caller hears, and when."""
     return await future, now()
 
@@ -84,7 +84,7 @@ def test_the_policys_deadline_runs_from_the_first_slot() -> None:
         assert not flight.waiters.is_late(1e9)
         flight.waiters.start()
         assert flight.waiters.is_running
-        assert await heard(waiting) == (IN_FLIGHT, 3600 + DEADLINE)
+        assert await events(waiting) == (IN_FLIGHT, 3600 + DEADLINE)
         assert flight.lasts == [3600 + DEADLINE]
 
     run(story())
@@ -99,7 +99,7 @@ def test_the_callers_own_deadline_runs_from_the_call(starts_at: float | None) ->
         waiting = flight.waiters.join(now() + 3)
         if starts_at is not None:
             asyncio.get_running_loop().call_later(starts_at, flight.waiters.start)
-        assert await heard(waiting) == (IN_FLIGHT, 3)
+        assert await events(waiting) == (IN_FLIGHT, 3)
 
     run(story())
 
@@ -112,7 +112,7 @@ def test_an_own_deadline_knows_no_outage(has_begun: bool) -> None:  # noqa: FBT0
         flight = Flight()
         waiting = flight.waiters.join(3)
         flight.waiters.on_outage(has_begun)
-        assert await heard(waiting) == (IN_FLIGHT, 3)
+        assert await events(waiting) == (IN_FLIGHT, 3)
 
     run(story())
 
@@ -127,7 +127,7 @@ def test_time_in_an_outage_counts_before_the_first_slot() -> None:
         flight.waiters.on_outage(has_begun=True)
         await asyncio.sleep(1)
         flight.waiters.on_outage(has_begun=True)
-        assert await heard(waiting) == (IN_FLIGHT, 5 + DEADLINE)
+        assert await events(waiting) == (IN_FLIGHT, 5 + DEADLINE)
 
     run(story())
 
@@ -148,7 +148,7 @@ def test_outages_add_up_and_queueing_between_them_does_not_count() -> None:
         await asyncio.sleep(2)
         flight.waiters.start()
         began = now()
-        assert await heard(waiting) == (IN_FLIGHT, began + DEADLINE - 5)
+        assert await events(waiting) == (IN_FLIGHT, began + DEADLINE - 5)
 
     run(story())
 
@@ -164,7 +164,7 @@ def test_the_deadline_is_the_sum_of_outages_and_flight(phases: list[tuple[bool, 
     async def story() -> tuple[float, FlightResult]:
         flight = Flight()
         waiting = flight.waiters.join(None)
-        task = asyncio.ensure_future(heard(waiting))
+        task = asyncio.ensure_future(events(waiting))
         for is_outage, seconds in phases:
             flight.waiters.on_outage(is_outage)
             await asyncio.sleep(seconds)
@@ -205,7 +205,7 @@ def test_whoever_waits_for_no_outage_leaves_with_it(joins_later: bool) -> None: 
         await asyncio.sleep(100)
         waiters.on_outage(has_begun=True)
         waiting = waiting or join()
-        assert await heard(waiters.join(None)) == (IN_FLIGHT, 100 + DEADLINE)
+        assert await events(waiters.join(None)) == (IN_FLIGHT, 100 + DEADLINE)
         assert waiting.done()
         assert reports == [(IN_FLIGHT, 100)]
 
@@ -238,11 +238,11 @@ def test_a_joining_caller_extends_the_flight_and_each_has_his_own_time() -> None
         impatient = flight.waiters.join(now() + 1)
         assert not flight.waiters.is_late(9)
         assert flight.waiters.is_late(10)
-        assert await heard(impatient) == (IN_FLIGHT, 5)
-        assert await heard(first) == (IN_FLIGHT, DEADLINE)
+        assert await events(impatient) == (IN_FLIGHT, 5)
+        assert await events(first) == (IN_FLIGHT, DEADLINE)
         assert flight.lasts == []
         assert not flight.waiters.is_late(3)
-        assert await heard(second) == (IN_FLIGHT, 4 + DEADLINE)
+        assert await events(second) == (IN_FLIGHT, 4 + DEADLINE)
         assert flight.lasts == [4 + DEADLINE]
 
     run(story())
@@ -259,7 +259,7 @@ def test_whoever_joins_during_an_outage_shares_the_time_it_has_cost() -> None:
         await asyncio.sleep(50)
         flight.waiters.on_outage(has_begun=True)
         await asyncio.sleep(3)
-        assert await heard(flight.waiters.join(None)) == (IN_FLIGHT, 52 + DEADLINE - 2)
+        assert await events(flight.waiters.join(None)) == (IN_FLIGHT, 52 + DEADLINE - 2)
 
     run(story())
 
@@ -270,7 +270,7 @@ def test_a_caller_without_end_in_the_queue_keeps_the_flight_alive() -> None:
     async def story() -> None:
         flight = Flight(is_queueing=True)
         queueing = flight.waiters.join(None)
-        assert await heard(flight.waiters.join(1)) == (IN_FLIGHT, 1)
+        assert await events(flight.waiters.join(1)) == (IN_FLIGHT, 1)
         assert flight.lasts == []
         assert not queueing.done()
 
@@ -342,7 +342,7 @@ def test_a_cancelled_caller_does_not_matter() -> None:
         also_gone.cancel()
         await asyncio.sleep(2)
         flight.waiters.resolve(DONE)
-        assert await heard(there) == (DONE, 2)
+        assert await events(there) == (DONE, 2)
         assert gone.cancelled()
         assert also_gone.cancelled()
 
@@ -372,8 +372,8 @@ def test_the_last_caller_ends_a_flight_that_only_queues_and_hears_its_word() -> 
             on_last=lambda: (asyncio.get_running_loop().call_later(MOMENT / 2, flight.waiters.resolve, DONE), None)[1],
         )
         first, last = flight.waiters.join(1), flight.waiters.join(3)
-        assert await heard(first) == (IN_FLIGHT, 1)
-        assert await heard(last) == (DONE, 3 + MOMENT / 2)
+        assert await events(first) == (IN_FLIGHT, 1)
+        assert await events(last) == (DONE, 3 + MOMENT / 2)
         assert flight.lasts == [3]
         await asyncio.sleep(1)
 
@@ -385,7 +385,7 @@ def test_the_last_caller_does_not_wait_for_ever_for_that_word() -> None:
 
     async def story() -> None:
         flight = Flight(is_queueing=True)
-        result, now = await heard(flight.waiters.join(3))
+        result, now = await events(flight.waiters.join(3))
         assert result == IN_FLIGHT
         assert now == pytest.approx(3 + MOMENT)
 
@@ -424,7 +424,7 @@ def test_whoever_comes_after_the_end_is_told_at_once() -> None:
     async def story() -> tuple[FlightResult, float]:
         flight = Flight()
         flight.waiters.resolve(DONE)
-        return await heard(flight.waiters.join(None))
+        return await events(flight.waiters.join(None))
 
     assert run(story()) == (DONE, 0.0)
 
@@ -446,6 +446,6 @@ def test_whoever_is_released_hears_the_flights_own_word(is_alone: bool) -> None:
         await asyncio.sleep(5.0)
         flight.waiters.resolve(DONE)
         for each in (released, *others):
-            assert await heard(each) == (DONE, 5.0)
+            assert await events(each) == (DONE, 5.0)
 
     run(story())

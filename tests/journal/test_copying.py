@@ -19,7 +19,7 @@ from alphapo_async.journal.copying import CopySource, CopyTarget, Kept, Register
 from alphapo_async.journal.postgres.journal import PostgresJournal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.support import postgres
-from tests.support.journal_suite import ACCOUNT, LOST, accepted, asked, hear, names, pay, same
+from tests.support.journal_suite import ACCOUNT, LOST, accepted, asked, learn, names, pay, same
 
 
 @pytest.fixture
@@ -36,11 +36,11 @@ async def fill(journal: Any, many: int = 0) -> None:
     """Write down one of everything, under two accounts, held by a worker that has gone."""
     await journal.join(ACCOUNT, "h", "worker", 50.0)
     await journal.join("another", "loopback", "gone", 40.0)
-    await hear(journal, "in doubt", asked("in doubt"), LOST, now=1.0)
-    await hear(journal, "corrected", asked("corrected", "2"), Released("worker", "queue"), now=2.0)
-    await hear(journal, "corrected", asked("corrected", "1"), LOST, now=3.0)
-    await hear(journal, "paid", asked("paid"), accepted("paid"), now=4.0)
-    await hear(journal, "paid", asked("paid"), account="another", now=5.0)
+    await learn(journal, "in doubt", asked("in doubt"), LOST, now=1.0)
+    await learn(journal, "corrected", asked("corrected", "2"), Released("worker", "queue"), now=2.0)
+    await learn(journal, "corrected", asked("corrected", "1"), LOST, now=3.0)
+    await learn(journal, "paid", asked("paid"), accepted("paid"), now=4.0)
+    await learn(journal, "paid", asked("paid"), account="another", now=5.0)
     await pay(journal, *(f"many-{number}" for number in range(many)), now=6.0)
     for worker in ("worker", "gone"):
         await journal.leave(worker, 9.0)
@@ -61,7 +61,7 @@ async def test_everything_arrives_and_the_file_is_closed_for_good(both: dict[str
     assert await target.find("another", "paid") is not None
     assert await target.find_dead(100.0) == [("worker", 9.0)]
     assert names(await target.find_held("worker", 9)) == ["in doubt", "corrected", "paid"]
-    await hear(target, "new", asked("new"))
+    await learn(target, "new", asked("new"))
 
 
 async def test_every_process_that_has_the_file_open_can_use_it_no_more(both: dict[str, Any]) -> None:
@@ -75,8 +75,8 @@ async def test_every_process_that_has_the_file_open_can_use_it_no_more(both: dic
     for journal in (source, open_before, opened_later):
         for refused in (
             journal.join(ACCOUNT, "h", "new", 1e11),
-            hear(journal, "in doubt", LOST),
-            hear(journal, "new", asked("new")),
+            learn(journal, "in doubt", LOST),
+            learn(journal, "new", asked("new")),
             journal.remember(ACCOUNT, "name", "text"),
             journal.swap(ACCOUNT, "name", None, "text"),
             journal.forget(ACCOUNT, "paid", lambda row: (row, ()), keeps_history=True),
@@ -99,7 +99,7 @@ async def test_nothing_is_written_to_the_file_while_it_is_copied(both: dict[str,
     other = SqliteJournal(source.path)
     assert await other.find(ACCOUNT, "new") is None
     await source.hold()
-    late = asyncio.ensure_future(hear(other, "new", asked("new")))
+    late = asyncio.ensure_future(learn(other, "new", asked("new")))
     await asyncio.sleep(0.05)
     assert not late.done()
     await source.retire()
@@ -141,7 +141,7 @@ async def test_a_journal_in_use_is_not_copied(both: dict[str, Any]) -> None:
     with pytest.raises(JournalError, match=r"1 worker.*alive.*stop them first") as caught:
         await copy_journal(both["file"], both["database"], 100.0)
     assert caught.value.recorded is None
-    await hear(both["file"], "f", asked("f"))
+    await learn(both["file"], "f", asked("f"))
     assert await both["database"].dump(0, 9) == []
 
 
@@ -152,7 +152,7 @@ async def test_nothing_is_copied_over_what_is_there(both: dict[str, Any]) -> Non
     with pytest.raises(JournalError, match="name an empty one") as caught:
         await copy_journal(both["file"], both["database"], 100.0)
     assert caught.value.recorded is None
-    await hear(both["file"], "f", asked("f"))
+    await learn(both["file"], "f", asked("f"))
 
 
 class Careless:
@@ -223,7 +223,7 @@ async def test_a_copy_that_differs_is_found_out(
     with pytest.raises(JournalError, match=expected) as caught:
         await copy_journal(both["file"], Careless(spoil), 100.0)
     assert caught.value.recorded is None
-    await hear(both["file"], "f", asked("f"))
+    await learn(both["file"], "f", asked("f"))
 
 
 async def test_accounts_workers_texts_and_epoch_are_compared_too(both: dict[str, Any]) -> None:

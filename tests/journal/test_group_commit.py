@@ -246,7 +246,7 @@ def test_an_unexpected_error_is_reported_and_leaves_nobody_waiting() -> None:
 
         store = _Store()
         store.gathering = GroupCommit(lambda group: asyncio.ensure_future(serve(group)))
-        store.gathering.supervisor = Supervisor(lambda *told: reported.append(told[0]))
+        store.gathering.supervisor = Supervisor(lambda *result: reported.append(result[0]))
         broken = asyncio.gather(store.ask(1), store.ask(2), return_exceptions=True)
         await asyncio.sleep(0.5)
         behind = asyncio.ensure_future(store.ask(3))

@@ -24,7 +24,7 @@ from tests.support.journal_suite import (
     RememberingSuite,
     accepted,
     asked,
-    hear,
+    learn,
     left_alone,
     pay,
 )
@@ -72,7 +72,7 @@ def test_an_old_row_that_something_is_heard_of_keeps_its_figure() -> None:
         journal = MemoryJournal(whole_rows=0)
         await pay(journal, "a")
         before = await journal.totals(ACCOUNT)
-        await hear(journal, "a", LookedUp("worker", NoneFound()))
+        await learn(journal, "a", LookedUp("worker", NoneFound()))
         assert await journal.totals(ACCOUNT) == before
         assert before["BTC"].accepted == Decimal(1)
 
@@ -85,7 +85,7 @@ def test_it_says_what_it_is() -> None:
     async def story() -> None:
         journal = MemoryJournal(whole_rows=1)
         await pay(journal, "a", "b")
-        await hear(journal, "c", asked("c"))
+        await learn(journal, "c", asked("c"))
         assert journal.is_durable is False
         assert repr(journal) == "MemoryJournal(1 open, 1 settled, 1 older)"
         await journal.aclose()
@@ -103,7 +103,7 @@ def test_open_rows_are_never_forgotten() -> None:
     async def story() -> None:
         journal = MemoryJournal(whole_rows=1, remembered=1)
         for number in range(50):
-            await hear(journal, f"open-{number}", asked(f"open-{number}"))
+            await learn(journal, f"open-{number}", asked(f"open-{number}"))
         await pay(journal, *(f"paid-{number}" for number in range(50)))
         for number in range(50):
             row = await journal.find(ACCOUNT, f"open-{number}")
@@ -137,7 +137,7 @@ def test_an_old_row_is_not_paid_again() -> None:
         journal = MemoryJournal(whole_rows=0)
         await pay(journal, "old")
         for amount in ("1", "2"):
-            assert (await hear(journal, "old", asked("old", amount))).state == "accepted"
+            assert (await learn(journal, "old", asked("old", amount))).state == "accepted"
 
     run(story())
 
@@ -147,10 +147,10 @@ def test_an_old_row_that_never_arrived_is_opened_again_with_new_bytes() -> None:
 
     async def story() -> None:
         journal = MemoryJournal(whole_rows=0)
-        await hear(journal, "old", asked("old"), Released("worker", "queue"))
-        again = await hear(journal, "old", asked("old"))
+        await learn(journal, "old", asked("old"), Released("worker", "queue"))
+        again = await learn(journal, "old", asked("old"))
         assert (again.state, again.revision.number, again.revision.payment is not None) == ("open", 2, True)
-        await hear(journal, "old", accepted("old"))
+        await learn(journal, "old", accepted("old"))
         assert (await journal.totals(ACCOUNT))["BTC"] == Totals(requested=Decimal(1), accepted=Decimal(1))
 
     run(story())
@@ -215,18 +215,18 @@ def test_requested_is_the_sum_of_what_became_of_it(
 ) -> None:
     """After every step, in every currency, to the last decimal, whatever is condensed, reopened, corrected or forgotten."""
 
-    async def told() -> None:
+    async def result() -> None:
         journal = MemoryJournal(whole_rows=whole_rows, remembered=remembered)
         for foreign_id, amount, currency, proof, is_given_up in story:
-            await hear(journal, foreign_id, asked(foreign_id, f"{amount:f}", currency, resend_rejected=True))
-            await hear(journal, foreign_id, *_heard(foreign_id, proof))
+            await learn(journal, foreign_id, asked(foreign_id, f"{amount:f}", currency, resend_rejected=True))
+            await learn(journal, foreign_id, *_heard(foreign_id, proof))
             if is_given_up:
-                await hear(journal, foreign_id, Released("worker", "queue"))
+                await learn(journal, foreign_id, Released("worker", "queue"))
             for sums in (await journal.totals(ACCOUNT)).values():
                 assert sums.requested == sum(Fraction(getattr(sums, name)) for name in SUMS)
                 assert all(getattr(sums, name) >= 0 for name in SUMS)
 
-    run(told())
+    run(result())
 
 
 def _heard(foreign_id: str, proof: Proof | str) -> list[Evidence]:
@@ -243,7 +243,7 @@ def test_a_row_of_which_not_even_the_payment_is_known_counts_nothing() -> None:
 
     async def story() -> None:
         journal = MemoryJournal()
-        row = await hear(journal, "f", asked("f"))
+        row = await learn(journal, "f", asked("f"))
         await journal.update(ACCOUNT, "f", lambda _known: (replace(row, revision=Revision(b"", None)), ()))
         assert (await journal.totals(ACCOUNT))[""].requested == 0
 
@@ -289,7 +289,7 @@ async def test_a_worker_that_left_and_joins_again_prolongs_its_new_lease() -> No
 async def test_nothing_is_gone_through_before_something_is_due() -> None:
     """A worker looks every second; the journal knows when the next row is due."""
     journal = MemoryJournal()
-    await hear(journal, "f", asked("f"), LOST, Released("worker", ""), now=90.0)
+    await learn(journal, "f", asked("f"), LOST, Released("worker", ""), now=90.0)
 
     assert await journal.find_due(ACCOUNT, 178.0, 10) == []
     assert [row.foreign_id for row in await journal.find_due(ACCOUNT, 179.0, 10)] == ["f"]

@@ -13,7 +13,7 @@ import asyncpg
 from alphapo_async.core.claims import Claim
 from alphapo_async.journal import VERBS
 from alphapo_async.journal.copying import Register
-from tests.support.journal_suite import ACCOUNT, LOST, asked, buried, hear
+from tests.support.journal_suite import ACCOUNT, LOST, asked, buried, learn
 
 
 def _classes(module: ModuleType) -> tuple[type[Exception], ...]:
@@ -37,9 +37,9 @@ def verbs(journal: Any) -> dict[str, Callable[[], Awaitable[Any]]]:
         "ended": lambda: journal.ended("w", 0.0),
         "find_dead": lambda: journal.find_dead(0.0),
         "find_held": lambda: journal.find_held("w", 9),
-        "update, new": lambda: hear(journal, "new", asked("new")),
-        "update, known": lambda: hear(journal, "old", LOST),
-        "update, late": lambda: hear(journal, "late", asked("late"), may_lag=True),
+        "update, new": lambda: learn(journal, "new", asked("new")),
+        "update, known": lambda: learn(journal, "old", LOST),
+        "update, late": lambda: learn(journal, "late", asked("late"), may_lag=True),
         "find": lambda: journal.find(ACCOUNT, "old"),
         "find_control": lambda: journal.find_control(ACCOUNT, "key", 0.0),
         "find_open": lambda: journal.find_open(ACCOUNT, None, 9),

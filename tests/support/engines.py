@@ -21,12 +21,12 @@ SIGNER = Signer("made-up-key", "made-up-secret")
 
 def engine_of(
     wire: Wire,
-    heard: list[str] | None = None,
+    events: list[str] | None = None,
     journal: Journal | None = None,
     clock: Callable[[], float] = lambda: 0.0,
 ) -> Engine:
     """Return an engine of account `shop`; `heard` collects the names of its events."""
-    listen = None if heard is None else lambda event: heard.append(event.name)
+    listen = None if events is None else lambda event: events.append(event.name)
     context = ClientContext(
         account="shop",
         base_url="http://127.0.0.1:9",

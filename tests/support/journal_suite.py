@@ -64,7 +64,7 @@ LOST = Attempt("worker", InDoubt("connection lost"), 1.0, 2.0)
 REFUSED = Attempt("worker", Rejected({"amount": ["no"]}), 1.0, 2.0, ReplyExcerpt(400, b"{}"))
 
 
-async def hear(
+async def learn(
     journal: Journal, foreign_id: str, *evidence: Evidence, now: float = 0.0, account: str = ACCOUNT, **how: Any
 ) -> Row:
     """Add evidence to a row and its history, as a flight does."""
@@ -112,13 +112,13 @@ async def record(journal: Journal, foreign_id: str, now: float) -> Row:
 
 async def left(journal: Journal, foreign_id: str, now: float) -> Row:
     """Leave a withdrawal to the workers, and return its row."""
-    return await hear(journal, foreign_id, asked(foreign_id, worker=None), now=now)
+    return await learn(journal, foreign_id, asked(foreign_id, worker=None), now=now)
 
 
 async def pay(journal: Journal, *foreign_ids: str, now: float = 0.0, **more: Any) -> None:
     """Record withdrawals that AlphaPo accepts."""
     for foreign_id in foreign_ids:
-        await hear(journal, foreign_id, asked(foreign_id, **more), accepted(foreign_id), now=now)
+        await learn(journal, foreign_id, asked(foreign_id, **more), accepted(foreign_id), now=now)
 
 
 def names(rows: list[Row]) -> list[str]:
@@ -141,7 +141,7 @@ class JournalSuite:
 
     async def test_a_row_is_found_as_it_was_written(self, journal: Journal) -> None:
         """Under its account and its foreign_id, and nowhere else."""
-        row = await hear(journal, "f", asked("f"), LOST, now=5.0)
+        row = await learn(journal, "f", asked("f"), LOST, now=5.0)
         assert same(await journal.find(ACCOUNT, "f"), row)
         assert await journal.find(ACCOUNT, "g") is None
         assert await journal.find("another", "f") is None
@@ -155,9 +155,9 @@ class JournalSuite:
             currency_sent=Money(currency="BTC", amount=Decimal("1.00000000")),
             error="none yet",
         )
-        await hear(journal, "f", asked("f", "2"), Released("worker", "queue"), now=1.0)
-        await hear(journal, "f", asked("f", "1", worker="other"), now=2.0)
-        row = await hear(journal, "f", LOST, LookedUp("other", Found(shown)), now=3.0)
+        await learn(journal, "f", asked("f", "2"), Released("worker", "queue"), now=1.0)
+        await learn(journal, "f", asked("f", "1", worker="other"), now=2.0)
+        row = await learn(journal, "f", LOST, LookedUp("other", Found(shown)), now=3.0)
         found = await journal.find(ACCOUNT, "f")
         assert same(found, row)
         assert found is not None
@@ -168,15 +168,15 @@ class JournalSuite:
         """What was signed is what is sent again, to the last byte."""
         strange = asked("f")
         revision = Revision(strange.revision.body + b"\n ", strange.revision.payment)
-        await hear(journal, "f", replace(strange, revision=revision))
+        await learn(journal, "f", replace(strange, revision=revision))
         found = await journal.find(ACCOUNT, "f")
         assert found is not None
         assert found.revision.body == revision.body
 
     async def test_accounts_do_not_share_foreign_ids(self, journal: Journal) -> None:
         """The same foreign_id under two accounts is two withdrawals."""
-        await hear(journal, "f", asked("f"), accepted("f"))
-        other = await hear(journal, "f", asked("f"), account="another")
+        await learn(journal, "f", asked("f"), accepted("f"))
+        other = await learn(journal, "f", asked("f"), account="another")
         assert other.state == "open"
         assert (await journal.totals("another"))["BTC"] == Totals(requested=Decimal(1), open=Decimal(1))
         assert (await journal.totals(ACCOUNT))["BTC"] == Totals(requested=Decimal(1), accepted=Decimal(1))
@@ -187,9 +187,9 @@ class JournalSuite:
         def change(_known: Row | None) -> tuple[Row, Sequence[Entry]]:
             raise ZeroDivisionError
 
-        row = await hear(journal, "f", asked("f"))
+        row = await learn(journal, "f", asked("f"))
         outcomes = await asyncio.gather(
-            journal.update(ACCOUNT, "f", change), hear(journal, "g", asked("g")), return_exceptions=True
+            journal.update(ACCOUNT, "f", change), learn(journal, "g", asked("g")), return_exceptions=True
         )
         assert isinstance(outcomes[0], ZeroDivisionError)
         assert isinstance(outcomes[1], Row)
@@ -197,18 +197,18 @@ class JournalSuite:
 
     async def test_changes_of_one_row_come_one_after_the_other(self, journal: Journal) -> None:
         """A hundred at once: none is lost."""
-        await hear(journal, "f", asked("f"))
-        await asyncio.gather(*(hear(journal, "f", LOST) for _ in range(100)))
+        await learn(journal, "f", asked("f"))
+        await asyncio.gather(*(learn(journal, "f", LOST) for _ in range(100)))
         row = await journal.find(ACCOUNT, "f")
         assert row is not None
         assert row.attempts == 100
 
     async def test_what_may_lag_is_seen_by_whoever_asks_later(self, journal: Journal) -> None:
         """It is applied in the order in which it was asked for."""
-        await hear(journal, "f", asked("f"))
-        lagging = asyncio.ensure_future(hear(journal, "f", accepted("f"), may_lag=True))
+        await learn(journal, "f", asked("f"))
+        lagging = asyncio.ensure_future(learn(journal, "f", accepted("f"), may_lag=True))
         await asyncio.sleep(0)
-        assert (await hear(journal, "f", asked("f"))).state == "accepted"
+        assert (await learn(journal, "f", asked("f"))).state == "accepted"
         assert (await lagging).state == "accepted"
 
     # ── what is asked ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -216,8 +216,8 @@ class JournalSuite:
     async def test_open_rows_come_oldest_first_page_by_page(self, journal: Journal) -> None:
         """Settled ones and other accounts' are not among them."""
         for number in (3, 1, 2):
-            await hear(journal, f"open-{number}", asked(f"open-{number}"), now=float(number))
-        await hear(journal, "theirs", asked("theirs"), account="another")
+            await learn(journal, f"open-{number}", asked(f"open-{number}"), now=float(number))
+        await learn(journal, "theirs", asked("theirs"), account="another")
         await pay(journal, "paid")
         page = await journal.find_open(ACCOUNT, None, 2)
         assert names(page) == ["open-1", "open-2"]
@@ -227,22 +227,22 @@ class JournalSuite:
 
     async def test_due_rows_come_longest_overdue_first(self, journal: Journal) -> None:
         """What is in doubt before what is only refreshed, whatever was due first; no fresh rows, and none that a worker holds."""
-        await hear(journal, "held", asked("held"), LOST, now=0.0)
+        await learn(journal, "held", asked("held"), LOST, now=0.0)
         await left(journal, "fresh", 1.0)
         await pay(journal, "paid", now=3.0)
         for number in (8, 7):
             name = f"lost-{number}"
-            await hear(journal, name, asked(name), LOST, Released("worker", ""), now=float(number))
+            await learn(journal, name, asked(name), LOST, Released("worker", ""), now=float(number))
         assert names(await journal.find_due(ACCOUNT, 17.0, 9)) == ["lost-7"]
         assert names(await journal.find_due(ACCOUNT, 3_700.0, 9)) == ["lost-7", "lost-8", "paid"]
         assert names(await journal.find_due(ACCOUNT, 3_700.0, 1)) == ["lost-7"]
 
     async def test_rows_under_refused_keys_are_held_back_until_they_expire(self, journal: Journal) -> None:
         """A row in doubt and a settled one have their own key; what is fresh is left to claims, unless it has expired."""
-        await hear(journal, "plain", asked("plain", worker=None), now=1.0)
-        await hear(journal, "expiring", asked("expiring", worker=None, expires_at=50.0), now=2.0)
-        await hear(journal, "doubted", asked("doubted"), LOST, Released("worker", ""), now=3.0)
-        await hear(journal, "lost", asked("lost", expires_at=50.0), LOST, Released("worker", ""), now=4.0)
+        await learn(journal, "plain", asked("plain", worker=None), now=1.0)
+        await learn(journal, "expiring", asked("expiring", worker=None, expires_at=50.0), now=2.0)
+        await learn(journal, "doubted", asked("doubted"), LOST, Released("worker", ""), now=3.0)
+        await learn(journal, "lost", asked("lost", expires_at=50.0), LOST, Released("worker", ""), now=4.0)
         await pay(journal, "paid", now=5.0)
         for keys, now, is_expired, expected in (
             (set(), 9_999.0, False, ["doubted", "lost", "paid"]),
@@ -261,10 +261,10 @@ class JournalSuite:
         await journal.join(ACCOUNT, "h", "worker", FAR)
         before = {name: await left(journal, name, float(number)) for number, name in enumerate("cab", start=1)}
         await left(journal, "d", 9.0)
-        await hear(journal, "lost", asked("lost"), LOST, Released("worker", ""), now=0.0)
-        await hear(journal, "held", asked("held", worker="another"), now=0.0)
+        await learn(journal, "lost", asked("lost"), LOST, Released("worker", ""), now=0.0)
+        await learn(journal, "held", asked("held", worker="another"), now=0.0)
         await pay(journal, "paid")
-        await hear(journal, "x", asked("x", worker=None), account="another", now=0.0)
+        await learn(journal, "x", asked("x", worker=None), account="another", now=0.0)
 
         first = await journal.claim(ACCOUNT, Claim("worker", 1, "new key", 5.0, 2))
         assert first is not None
@@ -319,7 +319,7 @@ class JournalSuite:
             assert await journal.claim(ACCOUNT, Claim("worker", number, "key", 5.0, 1)) is not None
             assert await journal.begun("worker") == number - 1
         for row in await journal.find_held("worker", 9):
-            await hear(journal, row.foreign_id, ending_of(row, "worker", 8.0, await journal.begun("worker")), now=9.0)
+            await learn(journal, row.foreign_id, ending_of(row, "worker", 8.0, await journal.begun("worker")), now=9.0)
         a, b = [await journal.find(ACCOUNT, name) for name in "ab"]
         assert a is not None
         assert b is not None
@@ -333,8 +333,8 @@ class JournalSuite:
     async def test_a_corrected_row_is_claimed_with_its_revisions(self, journal: Journal) -> None:
         """Whatever it takes to read it."""
         await journal.join(ACCOUNT, "h", "worker", FAR)
-        await hear(journal, "f", asked("f", "2"), Released("worker", "queue"), now=1.0)
-        await hear(journal, "f", asked("f", "1", worker=None), now=1.0)
+        await learn(journal, "f", asked("f", "2"), Released("worker", "queue"), now=1.0)
+        await learn(journal, "f", asked("f", "1", worker=None), now=1.0)
         claimed = await journal.claim(ACCOUNT, Claim("worker", 1, "key", 5.0, 9))
         assert claimed is not None
         assert [(row.revision.number, len(row.earlier)) for row in claimed.rows] == [(2, 1)]
@@ -355,11 +355,11 @@ class JournalSuite:
 
     async def test_unreported_rows_are_handed_out_until_they_are_marked(self, journal: Journal) -> None:
         """Only what is settled."""
-        await hear(journal, "open", asked("open", is_awaited=False))
-        await hear(journal, "paid", asked("paid", is_awaited=False), accepted("paid"))
+        await learn(journal, "open", asked("open", is_awaited=False))
+        await learn(journal, "paid", asked("paid", is_awaited=False), accepted("paid"))
         await pay(journal, "heard")
         assert names(await journal.find_unreported(ACCOUNT, 9)) == ["paid"]
-        await hear(journal, "paid", Reported())
+        await learn(journal, "paid", Reported())
         assert await journal.find_unreported(ACCOUNT, 9) == []
 
     async def test_a_control_is_accepted_by_reply_with_the_same_key_and_newer(self, journal: Journal) -> None:
@@ -385,13 +385,13 @@ class JournalSuite:
     )
     async def test_only_an_acceptance_by_reply_is_a_control(self, journal: Journal, evidence: Evidence) -> None:
         """One that was found by look-up may have been accepted before."""
-        await hear(journal, "f", asked("f"), evidence, now=6.0)
+        await learn(journal, "f", asked("f"), evidence, now=6.0)
         assert await journal.find_control(ACCOUNT, "key", 5.0) is None
 
     async def test_the_history_is_kept_in_order(self, journal: Journal) -> None:
         """Each line with its time, worker, status, excerpt and release; of another withdrawal nothing."""
-        await hear(journal, "f", asked("f"), REFUSED, now=5.0)
-        await hear(journal, "f", LookedUp("worker", NoneFound(), ReplyExcerpt(404, b"{}")), now=6.0)
+        await learn(journal, "f", asked("f"), REFUSED, now=5.0)
+        await learn(journal, "f", LookedUp("worker", NoneFound(), ReplyExcerpt(404, b"{}")), now=6.0)
         lines = await journal.history(ACCOUNT, "f")
         assert [
             (line.at, line.kind, line.what, line.worker, line.http_status, line.reply, line.release) for line in lines
@@ -406,9 +406,9 @@ class JournalSuite:
         payment = WithdrawalRequest(
             currency="BTC", convert_to="EUR", address="a", amount_to="5", foreign_id="e", end_user_reference="u"
         )
-        await hear(journal, "e", Requested("worker", Revision(encode_body(payment), payment), "key"))
-        await hear(journal, "b", asked("b", "0.00000001"), LOST)
-        await hear(journal, "c", asked("c", "100000000000000000000000000000.5"), Released("worker", "queue"))
+        await learn(journal, "e", Requested("worker", Revision(encode_body(payment), payment), "key"))
+        await learn(journal, "b", asked("b", "0.00000001"), LOST)
+        await learn(journal, "c", asked("c", "100000000000000000000000000000.5"), Released("worker", "queue"))
         assert list((await journal.totals(ACCOUNT)).items()) == [
             (
                 "BTC",
@@ -430,7 +430,7 @@ class JournalSuite:
         await record(journal, "refused", 5.0)
         await journal.update(ACCOUNT, "refused", rejected)
         await pay(journal, "paid", now=5.0)
-        await hear(journal, "theirs", asked("theirs"), account="another")
+        await learn(journal, "theirs", asked("theirs"), account="another")
         assert (journal.epoch, await journal.count_frozen(ACCOUNT)) == (Epoch(), 0)
         raised = await journal.raise_epoch(50.0)
         assert (raised.number, journal.epoch) == (1, raised)
@@ -451,7 +451,7 @@ class JournalSuite:
         await record(journal, "refused", 5.0)
         refused = await journal.update(ACCOUNT, "refused", rejected)
         await pay(journal, "paid", now=5.0)
-        await hear(journal, "theirs", asked("theirs"), account="another")
+        await learn(journal, "theirs", asked("theirs"), account="another")
         before = await journal.totals(ACCOUNT)
         await journal.raise_epoch(50.0)
         assert await journal.equate_epochs() == 3
@@ -510,11 +510,11 @@ class JournalSuite:
     ) -> None:
         """Its lease ended when it left."""
         await journal.join(ACCOUNT, "h", "worker", 50.0)
-        await hear(journal, "f", asked("f"), now=1.0)
+        await learn(journal, "f", asked("f"), now=1.0)
         await journal.leave("worker", 10.0)
         assert await journal.find_dead(11.0) == [("worker", 10.0)]
         assert names(await journal.find_held("worker", 9)) == ["f"]
-        row = await hear(journal, "f", LeaseExpired("worker", 10.0), now=11.0)
+        row = await learn(journal, "f", LeaseExpired("worker", 10.0), now=11.0)
         assert (row.holder, row.could_leave_until) == (None, 10.0)
         assert await journal.find_held("worker", 9) == []
         await journal.leave("worker", 12.0)
@@ -524,12 +524,12 @@ class JournalSuite:
         """It has left, and a change of its own was written down later: it could send until now at the latest."""
         await journal.join(ACCOUNT, "h", "worker", 50.0)
         for name, holder in (("a", "worker"), ("b", "gone"), ("c", "a ghost"), ("d", "gone"), ("e", None)):
-            await hear(journal, name, asked(name, worker=holder), now=1.0)
+            await learn(journal, name, asked(name, worker=holder), now=1.0)
         await pay(journal, "paid", worker="a third")
         assert sorted(await journal.find_dead(11.0)) == [("a ghost", 11.0), ("gone", 11.0)]
         assert names(await journal.find_held("gone", 9)) == ["b", "d"]
         for name in "bd":
-            await hear(journal, name, LeaseExpired("gone", 11.0), now=11.0)
+            await learn(journal, name, LeaseExpired("gone", 11.0), now=11.0)
         await journal.leave("gone", 11.0)
         assert await journal.find_dead(12.0) == [("a ghost", 12.0)]
         assert sorted(await journal.find_dead(50.0)) == [("a ghost", 50.0), ("worker", 50.0)]
@@ -547,7 +547,7 @@ class JournalSuite:
         await journal.aclose()
 
 
-add: Final = hear
+add: Final = learn
 Rewrite: TypeAlias = Callable[[str], Awaitable[None]]
 """Has a newer release change the rows whose foreign_id begins like this: it records what this release does not know."""
 
@@ -680,11 +680,11 @@ class ForgettingSuite:
 
     async def test_a_withdrawal_is_redacted_and_stays_known(self, journal: Any) -> None:
         """Bodies, also of earlier revisions, and AlphaPo's words are gone; id, figure, outcome and history stay."""
-        await hear(journal, "f", asked("f", "2"), Released("worker", "queue"), now=1.0)
-        await hear(journal, "f", asked("f", "1"), accepted("f"), now=2.0)
+        await learn(journal, "f", asked("f", "2"), Released("worker", "queue"), now=1.0)
+        await learn(journal, "f", asked("f", "1"), accepted("f"), now=2.0)
         result = Transaction(id="id of f", foreign_id="f", status="confirmed", error="to bc1q-made-up")
-        await hear(journal, "f", CalledBack(result, ReplyExcerpt(None, b"bc1q-made-up")), now=3.0)
-        await hear(journal, "f", CalledBack(result, ReplyExcerpt(), "address: asked 'a', told 'b'"), now=3.0)
+        await learn(journal, "f", CalledBack(result, ReplyExcerpt(None, b"bc1q-made-up")), now=3.0)
+        await learn(journal, "f", CalledBack(result, ReplyExcerpt(), "address: asked 'a', told 'b'"), now=3.0)
         totals = await journal.totals(ACCOUNT)
         line = Entry(4.0, "redacted", "all", release="1.0")
         forgetting: Redactable = journal
@@ -707,12 +707,12 @@ class ForgettingSuite:
 
     async def test_a_forgotten_withdrawal_takes_what_comes_later(self, journal: Any) -> None:
         """Its figure stays in the sums whatever is written of it."""
-        await hear(journal, "f", asked("f", "3"), REFUSED, now=1.0)
+        await learn(journal, "f", asked("f", "3"), REFUSED, now=1.0)
         assert await journal.forget(ACCOUNT, "f", buried, keeps_history=False)
         assert await journal.history(ACCOUNT, "f") == []
-        await hear(journal, "f", Reported(), LookedUp("w", NoneFound()), now=2.0)
+        await learn(journal, "f", Reported(), LookedUp("w", NoneFound()), now=2.0)
         assert (await journal.totals(ACCOUNT))["BTC"].rejected == Decimal(3)
-        again = await hear(journal, "f", asked("f", "3", resend_rejected=True, requested_at=3.0), now=3.0)
+        again = await learn(journal, "f", asked("f", "3", resend_rejected=True, requested_at=3.0), now=3.0)
         found = await journal.find(ACCOUNT, "f")
         assert same(found, again)
         assert (found.state, found.revision.number, found.revision.body) == ("open", 2, asked("f", "3").revision.body)

@@ -175,8 +175,8 @@ class Pooler:
                 self.transactions += 1
             async with self._lent(own) as server:
                 while True:
-                    heard = await self._exchange(client, server, message)
-                    if heard == b"I" and self._is_pooling:
+                    events = await self._exchange(client, server, message)
+                    if events == b"I" and self._is_pooling:
                         break
                     message = await client.read()
                     if message[:1] == b"X":
@@ -184,15 +184,15 @@ class Pooler:
 
     async def _exchange(self, client: _Side, server: _Side, message: bytes) -> bytes:
         """Pass messages on until the database is ready for the next statement; return whether it is in a transaction."""
-        heard = b""
+        events = b""
         answering = asyncio.create_task(self._answer(client, server))
         try:
             while True:
-                heard += message
-                if self.lose_before is not None and self.lose_before in heard:
+                events += message
+                if self.lose_before is not None and self.lose_before in events:
                     self.lose_before = None
                     raise ConnectionResetError
-                self._is_lost = self.lose_reply_to is not None and self.lose_reply_to in heard
+                self._is_lost = self.lose_reply_to is not None and self.lose_reply_to in events
                 if self.is_silent:
                     await asyncio.sleep(_EVER)
                 server.write(message)

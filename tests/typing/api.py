@@ -133,6 +133,6 @@ def made(on_event: list[Event]) -> AlphapoClient:
     return client
 
 
-def told(error: WithdrawalError) -> str:
+def output(error: WithdrawalError) -> str:
     """Outcomes are texts of the class, too."""
     return f"{error.outcome}: {error.next_step}"

@@ -63,8 +63,8 @@ async def test_a_batch_killed_at_twenty_moments_is_finished_by_the_same_command(
         accepted = Counter(entry.foreign_id for entry in sandbox.ledger.all_accepted())
     assert killed == KILLS
     assert accepted == {f"p-{one}": 1 for one in range(ROWS)}
-    told = Counter((line["foreign_id"], line["outcome"]) for line in _lines(results))
-    assert told == {
+    result = Counter((line["foreign_id"], line["outcome"]) for line in _lines(results))
+    assert result == {
         **{(f"p-{one}", "accepted"): 1 for one in range(ROWS)},
         ("p-7", "accepted"): 2,
         ("wrong", "invalid"): 1,

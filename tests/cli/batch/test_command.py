@@ -62,12 +62,12 @@ def test_a_file_is_paid_and_the_same_command_again_pays_nothing(local: Local, tm
     """Journal and results stand beside it."""
     path = payouts(tmp_path)
     for _ in range(2):
-        told = local.invoke("batch", str(path))
-        assert told.exit_code == 0
-        assert "│ accepted │    3 │" in told.output
-        assert "Totals reconcile: yes" in told.output
+        result = local.invoke("batch", str(path))
+        assert result.exit_code == 0
+        assert "│ accepted │    3 │" in result.output
+        assert "Totals reconcile: yes" in result.output
         begins = f"Paying payouts.csv at {local.url}, account default, journal {path}.journal.db.\n"
-        assert told.output.startswith(begins)
+        assert result.output.startswith(begins)
         assert outcomes(tmp_path / "payouts.csv.results.csv") == ["accepted"] * 3
     assert (tmp_path / "payouts.csv.journal.db").exists()
 
@@ -87,18 +87,18 @@ def test_exit_codes(
     local: Local, tmp_path: Path, *, more: tuple[str, ...], environment: dict[str, str], code: int, words: str
 ) -> None:
     """All accepted 0, something refused 1, wrong 2, key refused 4; each says why, and never with a traceback."""
-    told = local.invoke("batch", str(payouts(tmp_path, 3, *more)), **environment)
-    assert told.exit_code == code
-    assert words in told.output
-    assert "Traceback" not in told.output
+    result = local.invoke("batch", str(payouts(tmp_path, 3, *more)), **environment)
+    assert result.exit_code == code
+    assert words in result.output
+    assert "Traceback" not in result.output
 
 
 def test_what_is_not_settled_has_exit_code_3_and_says_to_run_again(tmp_path: Path) -> None:
     """With an AlphaPo that nobody can reach."""
     path = payouts(tmp_path, 3)
-    told = invoke("batch", str(path), **KEYS, ALPHAPO_BASE_URL="http://127.0.0.1:9")
-    assert told.exit_code == 3
-    assert "Run the same command again" in told.stdout
+    result = invoke("batch", str(path), **KEYS, ALPHAPO_BASE_URL="http://127.0.0.1:9")
+    assert result.exit_code == 3
+    assert "Run the same command again" in result.stdout
     assert outcomes(tmp_path / "payouts.csv.results.csv") == ["not_sent"] * 3
 
 
@@ -119,10 +119,10 @@ def test_a_file_that_is_none_is_refused_before_anything_is_sent(
     path = tmp_path / "payouts.csv"
     path.write_text(text, encoding="utf-8")
     for arguments in ((), ("--dry-run",)):
-        told = local.invoke("batch", str(path), *arguments)
-        assert told.exit_code == 2
-        assert words in told.output
-        assert "Nothing was sent." in told.output
+        result = local.invoke("batch", str(path), *arguments)
+        assert result.exit_code == 2
+        assert words in result.output
+        assert "Nothing was sent." in result.output
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -131,11 +131,11 @@ def test_a_wrong_path_of_the_journal_is_wrong_input(local: Local, tmp_path: Path
     path, notes = payouts(tmp_path), tmp_path / "notes.txt"
     notes.write_text("mine " * 100, encoding="utf-8")
     for journal, words in ((tmp_path / "missing" / "payouts.db", "does not exist"), (notes, "not a SQLite database")):
-        told = local.invoke("batch", str(path), "--journal", str(journal))
-        assert told.exit_code == 2
-        assert words in told.output
-        assert told.output.endswith(" Nothing was sent.\n")
-        assert "release funds" not in told.output
+        result = local.invoke("batch", str(path), "--journal", str(journal))
+        assert result.exit_code == 2
+        assert words in result.output
+        assert result.output.endswith(" Nothing was sent.\n")
+        assert "release funds" not in result.output
 
 
 def test_results_of_another_batch_are_not_overwritten(local: Local, tmp_path: Path) -> None:
@@ -143,9 +143,9 @@ def test_results_of_another_batch_are_not_overwritten(local: Local, tmp_path: Pa
     results = tmp_path / "results.csv"
     assert local.invoke("batch", str(payouts(tmp_path)), "--results", str(results)).exit_code == 0
     before = results.read_bytes()
-    told = local.invoke("batch", str(payouts(tmp_path)), "--results", str(results))
-    assert told.exit_code == 2
-    assert "another batch" in told.output
+    result = local.invoke("batch", str(payouts(tmp_path)), "--results", str(results))
+    assert result.exit_code == 2
+    assert "another batch" in result.output
     assert results.read_bytes() == before
 
 
@@ -157,9 +157,9 @@ def test_a_dry_run_says_everything_and_sends_nothing(local: Local, tmp_path: Pat
     local.invoke("batch", str(path))
     with path.open("a", encoding="utf-8") as file:
         file.write("new,BTC,made-up,1,user\nnew,BTC,made-up,2,user\nwrong,BTC,made-up,x,user\n")
-    told = local.invoke("batch", str(path), "--dry-run")
-    assert told.exit_code == 1
-    lines = told.output.splitlines()
+    result = local.invoke("batch", str(path), "--dry-run")
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
     assert "line 5: foreign_id 'new' is also in line 4, with another payment: this one is not sent." in lines
     assert "line 6: amount 'x' is not a decimal number." in lines
     assert "to pay now:                      1" in lines
@@ -188,9 +188,9 @@ def test_the_report_is_written_for_machines(local: Local, tmp_path: Path) -> Non
     """What is shown, as JSON."""
     report = tmp_path / "report.json"
     assert local.invoke("batch", str(payouts(tmp_path, 4)), "--report", str(report)).exit_code == 0
-    told = msgspec.json.decode(report.read_bytes())
-    assert (told["rows"], told["outcomes"]["accepted"], told["adds_up"]) == (4, 4, True)
-    assert told["totals"]["BTC"]["accepted"] == "2.0"
+    result = msgspec.json.decode(report.read_bytes())
+    assert (result["rows"], result["outcomes"]["accepted"], result["adds_up"]) == (4, 4, True)
+    assert result["totals"]["BTC"]["accepted"] == "2.0"
 
 
 def test_the_report_is_printed_as_json(local: Local, tmp_path: Path) -> None:
@@ -225,9 +225,9 @@ def test_json_lines_are_read_too(local: Local, tmp_path: Path) -> None:
     path = tmp_path / "payouts.jsonl"
     row = '{"foreign_id": "json-%d", "currency": "BTC", "address": "made-up", "amount": 0.00000001, "end_user_reference": "u"}\n'
     path.write_text((row % 1) + (row % 2), encoding="utf-8")
-    told = local.invoke("batch", str(path), "--max-rate", "50", "--concurrency", "2", "--give-up-after", "1h")
-    assert told.exit_code == 0
-    assert "0.00000002" in told.output
+    result = local.invoke("batch", str(path), "--max-rate", "50", "--concurrency", "2", "--give-up-after", "1h")
+    assert result.exit_code == 0
+    assert "0.00000002" in result.output
 
 
 # ── what is not overwritten ──────────────────────────────────────────────────────────────────────────────────────────
@@ -252,10 +252,10 @@ def test_a_file_that_is_needed_is_refused_before_anything_is_sent(
     path = payouts(tmp_path)
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     before = {each: each.read_bytes() for each in tmp_path.iterdir()}
-    told = local.invoke("batch", str(path), arguments[0], str(tmp_path / arguments[1]), *more)
-    assert told.exit_code == 2
-    assert words in told.output
-    assert "Nothing was sent." in told.output
+    result = local.invoke("batch", str(path), arguments[0], str(tmp_path / arguments[1]), *more)
+    assert result.exit_code == 2
+    assert words in result.output
+    assert "Nothing was sent." in result.output
     assert {each: each.read_bytes() for each in tmp_path.iterdir()} == before
 
 
@@ -271,10 +271,10 @@ def test_a_report_that_cannot_be_written_any_more_is_told_after_all_the_rest(loc
 
     taking = threading.Thread(target=take_away)
     taking.start()
-    told = local.invoke("batch", str(payouts(tmp_path, 20)), "--report", str(folder / "r.json"), "--max-rate", "20")
+    result = local.invoke("batch", str(payouts(tmp_path, 20)), "--report", str(folder / "r.json"), "--max-rate", "20")
     taking.join()
-    lines = told.output.splitlines()
-    assert told.exit_code == 0
+    lines = result.output.splitlines()
+    assert result.exit_code == 0
     assert lines[-1].startswith("The report could not be written (No such file or directory). Everything else is done")
     assert any("accepted │   20" in line for line in lines)
 
@@ -286,25 +286,25 @@ def test_results_are_kept_where_the_journal_belongs_to_another_host(local: Local
     assert local.invoke("batch", str(path)).exit_code == 0
     before = results.read_bytes()
     for option in ("--dry-run", "--yes"):
-        told = local.invoke("batch", str(path), option, ALPHAPO_BASE_URL="https://alphapo.invalid")
-        assert told.exit_code == 2
-        assert "belongs to 'loopback' in this journal" in told.output
-        assert told.output.count("Nothing was sent.") == 1
+        result = local.invoke("batch", str(path), option, ALPHAPO_BASE_URL="https://alphapo.invalid")
+        assert result.exit_code == 2
+        assert "belongs to 'loopback' in this journal" in result.output
+        assert result.output.count("Nothing was sent.") == 1
     path.write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:-1]) + "\n", encoding="utf-8")
     for options in ([], ["--dry-run"]):
-        told = local.invoke("batch", str(path), *options)
-        assert told.exit_code == 2
-        assert "which the rows to be paid do not have" in told.output
-        assert told.output.endswith("Nothing was sent.\n")
+        result = local.invoke("batch", str(path), *options)
+        assert result.exit_code == 2
+        assert "which the rows to be paid do not have" in result.output
+        assert result.output.endswith("Nothing was sent.\n")
     assert results.read_bytes() == before
 
 
 def test_a_dry_run_tells_of_a_key_that_is_refused(local: Local, tmp_path: Path) -> None:
     """With the exit code that the run would have."""
-    told = local.invoke("batch", str(payouts(tmp_path)), "--dry-run", ALPHAPO_KEY="another-key")
-    assert told.exit_code == 4
-    assert "bad_header_key" in told.output
-    assert told.output.endswith("Nothing was sent.\n")
+    result = local.invoke("batch", str(payouts(tmp_path)), "--dry-run", ALPHAPO_KEY="another-key")
+    assert result.exit_code == 4
+    assert "bad_header_key" in result.output
+    assert result.output.endswith("Nothing was sent.\n")
 
 
 def test_a_file_that_changes_meanwhile_has_one_exit_code_and_one_instruction(local: Local, tmp_path: Path) -> None:
@@ -351,9 +351,9 @@ def test_an_empty_tag_may_be_meant(local: Local, tmp_path: Path) -> None:
     """What is said about a tag that is missing says how."""
     path = tmp_path / "xrp.csv"
     path.write_text(f"{HEADER},tag\nxrp-{os.getpid()},XRP,made-up,1,user,\n", encoding="utf-8")
-    told = local.invoke("batch", str(path), "--dry-run")
-    assert told.exit_code == 1
-    assert "pass --no-tag" in told.output
+    result = local.invoke("batch", str(path), "--dry-run")
+    assert result.exit_code == 1
+    assert "pass --no-tag" in result.output
     meant = local.invoke("batch", str(path), "--dry-run", "--no-tag")
     assert meant.exit_code == 0
     assert "XRP Ledger, without a tag:       1 row, on purpose" in meant.output
@@ -370,9 +370,9 @@ def test_an_empty_tag_may_be_meant(local: Local, tmp_path: Path) -> None:
 )
 def test_options_that_make_no_sense_are_refused(local: Local, tmp_path: Path, arguments: list[str], words: str) -> None:
     """Exit code 2, and nothing is sent."""
-    told = local.invoke("batch", str(payouts(tmp_path)), *arguments)
-    assert told.exit_code == 2
-    assert words in told.output
+    result = local.invoke("batch", str(payouts(tmp_path)), *arguments)
+    assert result.exit_code == 2
+    assert words in result.output
 
 
 # ── before money moves ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -380,16 +380,16 @@ def test_options_that_make_no_sense_are_refused(local: Local, tmp_path: Path, ar
 
 def test_without_a_terminal_real_money_needs_yes(tmp_path: Path) -> None:
     """Exit code 2, and nothing is sent."""
-    told = invoke("batch", str(payouts(tmp_path)), **ELSEWHERE)
-    assert told.exit_code == 2
-    assert "pass --yes" in told.output
+    result = invoke("batch", str(payouts(tmp_path)), **ELSEWHERE)
+    assert result.exit_code == 2
+    assert "pass --yes" in result.output
 
 
 def test_a_batch_of_real_money_needs_a_journal_that_outlives_it(tmp_path: Path) -> None:
     """Without one the same command could not go on."""
-    told = invoke("batch", str(payouts(tmp_path)), "--journal", "memory", "--yes", **ELSEWHERE)
-    assert told.exit_code == 2
-    assert "Leave --journal and ALPHAPO_JOURNAL out" in told.output
+    result = invoke("batch", str(payouts(tmp_path)), "--journal", "memory", "--yes", **ELSEWHERE)
+    assert result.exit_code == 2
+    assert "Leave --journal and ALPHAPO_JOURNAL out" in result.output
 
 
 _CONTROLLED = """
@@ -447,9 +447,9 @@ def test_a_person_is_asked_before_real_money_moves(tmp_path: Path, answer: bytes
 def test_whoever_does_not_agree_sends_nothing(tmp_path: Path, typed: bytes) -> None:
     """No, or the end of input: exit code 1, so that no cron job repeats what a person refused."""
     path = payouts(tmp_path, 1)
-    told = invoke("batch", str(path), stdin=Terminal(typed), **ELSEWHERE)
-    assert told.exit_code == 1
-    assert "Not confirmed: this call sent nothing." in told.stderr
+    result = invoke("batch", str(path), stdin=Terminal(typed), **ELSEWHERE)
+    assert result.exit_code == 1
+    assert "Not confirmed: this call sent nothing." in result.stderr
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -457,9 +457,9 @@ def test_whoever_does_not_agree_sends_nothing(tmp_path: Path, typed: bytes) -> N
 def test_whoever_says_yes_pays(tmp_path: Path, typed: bytes, more: tuple[str, ...]) -> None:
     """As far as there is somebody to pay: here the name leads nowhere."""
     path = payouts(tmp_path, 1)
-    told = invoke("batch", str(path), *more, stdin=Terminal(typed), **ELSEWHERE)
-    assert "total to pay: 0.5 BTC in 1 row" in told.stderr
-    assert told.exit_code == 3
+    result = invoke("batch", str(path), *more, stdin=Terminal(typed), **ELSEWHERE)
+    assert "total to pay: 0.5 BTC in 1 row" in result.stderr
+    assert result.exit_code == 3
     assert outcomes(tmp_path / "payouts.csv.results.csv") == ["not_sent"]
 
 
@@ -512,17 +512,17 @@ def test_a_table_that_cannot_be_drawn_changes_no_outcome(
 def test_a_file_whose_name_is_no_text_is_paid_and_reported(local: Local, tmp_path: Path) -> None:
     """A name on disk may be any bytes."""
     path = payouts(tmp_path).rename(tmp_path / "pay\udcff.csv")
-    told = local.invoke("batch", str(path), "--report", str(tmp_path / "report.json"))
-    assert told.exit_code == 0, told.output
+    result = local.invoke("batch", str(path), "--report", str(tmp_path / "report.json"))
+    assert result.exit_code == 0, result.output
     assert msgspec.json.decode((tmp_path / "report.json").read_bytes())["file"] == "pay\\udcff.csv"
 
 
 @pytest.mark.parametrize("given", [["--journal", ""], ["--journal", "payouts.db "], ["--account", ""]])
 def test_a_setting_that_may_be_meant_otherwise_pays_nobody(tmp_path: Path, given: list[str]) -> None:
     """An empty variable of a script is not taken for an option that is not given, which would be another journal."""
-    told = invoke("batch", str(payouts(tmp_path)), *given, **KEYS, ALPHAPO_BASE_URL="http://127.0.0.1:9")
-    assert told.exit_code == Exit.WRONG
-    assert "Nothing was sent." in told.output
+    result = invoke("batch", str(payouts(tmp_path)), *given, **KEYS, ALPHAPO_BASE_URL="http://127.0.0.1:9")
+    assert result.exit_code == Exit.WRONG
+    assert "Nothing was sent." in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["payouts.csv"]
 
 

@@ -138,8 +138,8 @@ def test_whoever_confirms_sees_host_account_key_and_totals() -> None:
     """And what the journal knows already."""
     access = Access(KEYS, base_url="https://alphapo.invalid", account="payroll", journal="payouts.db")
     known = PriorKnowledge(is_durable=True, totals={"BTC": Totals(requested=Decimal(5), accepted=Decimal(4))})
-    told = dict(line.split(":", 1) for line in question("payouts.csv", SURVEY, access, known))
-    assert {name: value.strip() for name, value in told.items()} == {
+    result = dict(line.split(":", 1) for line in question("payouts.csv", SURVEY, access, known))
+    assert {name: value.strip() for name, value in result.items()} == {
         "host": "https://alphapo.invalid",
         "account": "payroll",
         "key": f"fingerprint {access.fingerprint}",

@@ -301,9 +301,9 @@ def test_a_csv_whose_rows_cannot_be_told_apart_is_refused(
     path: Path, rows: str, words: str, number: int, above: str
 ) -> None:
     """A quote is missing somewhere: what follows could be read as anything."""
-    told = refused(path, f"{above}{HEADER}\n{rows}")
-    assert f"is not a CSV file that can be read safely: {words}" in told
-    assert f" in line {number + len(above)}. Is a quote missing?" in told
+    result = refused(path, f"{above}{HEADER}\n{rows}")
+    assert f"is not a CSV file that can be read safely: {words}" in result
+    assert f" in line {number + len(above)}. Is a quote missing?" in result
 
 
 # ── JSON Lines ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -341,8 +341,8 @@ def test_amounts_in_json_are_kept_to_the_last_digit(path: Path, name: str, writt
 def test_only_amounts_are_decimals(figure: Decimal, height: float) -> None:
     """What is said of sender and receiver is sent on as it is, and JSON knows no decimals."""
     data = {"height": height, "more": [{"height": height}]}
-    told = json.dumps({"foreign_id": "a", "sender_data": data, "receiver_data": [height]})
-    [line] = read_lines(iter([f'{{"amount": {figure:f}, {told[1:]}']), "payouts.jsonl")
+    result = json.dumps({"foreign_id": "a", "sender_data": data, "receiver_data": [height]})
+    [line] = read_lines(iter([f'{{"amount": {figure:f}, {result[1:]}']), "payouts.jsonl")
     assert line.fields == {"foreign_id": "a", "amount": figure, "sender_data": data, "receiver_data": [height]}
     assert type(line.fields["amount"]) is Decimal
     assert type(line.fields["sender_data"]["more"][0]["height"]) is float
@@ -614,8 +614,8 @@ def test_an_empty_tag_is_none_on_purpose_if_that_is_said(*, no_tag: bool, is_jso
     table = f"{HEADER},tag,without_tag,convert_to\n{TEXT},,,\n{TEXT},7,,\n{TEXT},,false,\n"
     rows = csv.DictReader(io.StringIO(table))
     text = "".join(f"{json.dumps(row)}\n" for row in rows) if is_json else table
-    told = list(read_lines(iter(text.splitlines(keepends=True)), "f", no_tag=no_tag))
-    assert [line.fields.get("without_tag") or None for line in told] == [no_tag or None, None, "false"]
+    result = list(read_lines(iter(text.splitlines(keepends=True)), "f", no_tag=no_tag))
+    assert [line.fields.get("without_tag") or None for line in result] == [no_tag or None, None, "false"]
 
 
 @pytest.mark.parametrize("text", [FILE, json.dumps(ROW)])

@@ -47,15 +47,15 @@ def report(outcomes: dict[str, int], **changed: Any) -> BatchReport:
 
 
 @given(st.lists(st.tuples(st.sampled_from(OUTCOMES), st.decimals(0, 10**12, places=8))))
-def test_what_was_requested_is_the_sum_of_what_became_of_it(told: list[tuple[str, Decimal]]) -> None:
+def test_what_was_requested_is_the_sum_of_what_became_of_it(result: list[tuple[str, Decimal]]) -> None:
     """To the last decimal; an invalid row asks for nothing, and a refused key is something not sent."""
     tally, requested = OutcomeCounts(), Decimal(0)
-    for outcome, figure in told:
+    for outcome, figure in result:
         tally.add(outcome, request(f"{figure:f}"))
         requested += 0 if outcome == "invalid" else figure
     totals = tally.totals({"BTC": requested}, is_complete=True)
     assert report(dict(tally.outcomes), totals=totals).adds_up
-    assert tally.outcomes == Counter(outcome for outcome, _ in told)
+    assert tally.outcomes == Counter(outcome for outcome, _ in result)
 
 
 def test_a_run_that_was_cut_short_leaves_the_rest_open() -> None:
@@ -94,14 +94,14 @@ def test_figures_that_do_not_add_up_are_found_out(totals: dict[str, Totals], jou
 )
 def test_the_exit_code_says_what_to_do(outcomes: dict[str, int], not_taken: int, code: Exit) -> None:
     """Rows that were not tried call for another run, as unknown ones do."""
-    told = report(outcomes, survey=Survey(rows=sum(outcomes.values()) + not_taken))
-    assert (told.not_taken, told.code) == (not_taken, code)
+    result = report(outcomes, survey=Survey(rows=sum(outcomes.values()) + not_taken))
+    assert (result.not_taken, result.code) == (not_taken, code)
 
 
 def test_counts_are_shown_where_there_are_any() -> None:
     """By outcome, then what was not tried, then all rows."""
-    told = report({"accepted": 1_200, "not_sent": 1}, survey=Survey(rows=1_210), same=4)
-    assert outcome_rows(told) == [
+    result = report({"accepted": 1_200, "not_sent": 1}, survey=Survey(rows=1_210), same=4)
+    assert outcome_rows(result) == [
         ("accepted", "1,200"),
         ("not sent", "1"),
         ("same as an earlier row, sent once", "4"),
@@ -113,10 +113,10 @@ def test_counts_are_shown_where_there_are_any() -> None:
 def test_machines_read_every_figure_as_text() -> None:
     """So that none of them is rounded."""
     totals = {"BTC": Totals(requested=Decimal("1E-8"), accepted=Decimal("0.00000001"))}
-    told = msgspec.json.decode(report_json(report({"accepted": 1}, totals=totals, journal=totals)))
-    assert told["totals"]["BTC"]["requested"] == told["journal_totals"]["BTC"]["accepted"] == "0.00000001"
-    assert told["outcomes"] == {**dict.fromkeys(OUTCOMES, 0), "accepted": 1}
-    assert (told["rows"], told["adds_up"], told["exit_code"], told["seconds"]) == (1, True, 0, 12.346)
+    result = msgspec.json.decode(report_json(report({"accepted": 1}, totals=totals, journal=totals)))
+    assert result["totals"]["BTC"]["requested"] == result["journal_totals"]["BTC"]["accepted"] == "0.00000001"
+    assert result["outcomes"] == {**dict.fromkeys(OUTCOMES, 0), "accepted": 1}
+    assert (result["rows"], result["adds_up"], result["exit_code"], result["seconds"]) == (1, True, 0, 12.346)
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_machines_read_every_figure_as_text() -> None:
 )
 def test_what_ended_it_counts_for_the_exit_code(changed: dict[str, Any], code: Exit) -> None:
     """Wrong input wins over everything, for it has to be mended first; the report says the same to machines."""
-    told = report({"accepted": 1}, **changed)
-    assert told.code == msgspec.json.decode(report_json(told))["exit_code"] == code
+    result = report({"accepted": 1}, **changed)
+    assert result.code == msgspec.json.decode(report_json(result))["exit_code"] == code
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b"{", b"\xff", b'{"rows": 1}', b"[" * 100_000])
@@ -144,11 +144,11 @@ def test_what_is_no_report_is_told_apart_from_one(text: bytes) -> None:
 
 def test_a_file_name_that_is_no_text_is_written_escaped() -> None:
     """A name on disk may be any bytes; the report is written after the money has moved."""
-    told = msgspec.json.decode(
+    result = msgspec.json.decode(
         report_json(report({"accepted": 1}, file="pay\udcff.csv", cut_short="pay\udcff.csv changed"))
     )
-    assert told["file"] == "pay\\udcff.csv"
-    assert told["cut_short"] in (None, "pay\\udcff.csv changed")
+    assert result["file"] == "pay\\udcff.csv"
+    assert result["cut_short"] in (None, "pay\\udcff.csv changed")
 
 
 def below(outcomes: dict[str, int], **changed: Any) -> list[str]:

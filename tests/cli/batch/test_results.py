@@ -435,9 +435,9 @@ def test_the_cells_fit_the_columns(tmp_path: Path) -> None:
         results.begin()
         results.write(cells_of(BatchResult(index=0, request=REQUEST, withdrawal=Withdrawal(id=7), error=None), 2))
         results.write(invalid_cells(3, "b", {"row": "is not a JSON object."}))
-    told = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-    assert [tuple(line) for line in told] == [COLUMNS, COLUMNS]
-    assert [(line["error"], line["line"]) for line in told] == [("", "2"), ("row is not a JSON object.", "3")]
+    result = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    assert [tuple(line) for line in result] == [COLUMNS, COLUMNS]
+    assert [(line["error"], line["line"]) for line in result] == [("", "2"), ("row is not a JSON object.", "3")]
 
 
 @pytest.mark.parametrize(

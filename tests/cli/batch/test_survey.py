@@ -35,7 +35,7 @@ def sifter(path: Path, text: str = FILE) -> Sifter:
     return Sifter(InputFile(path, read_lines), new_index(), "number")
 
 
-async def told(sifting: Sifter) -> tuple[list[str], list[tuple[str, list[str], WithdrawalRequest | None]]]:
+async def result(sifting: Sifter) -> tuple[list[str], list[tuple[str, list[str], WithdrawalRequest | None]]]:
     """Return what is to be paid, and what is told of the rest."""
     rest: list[tuple[str, list[str], WithdrawalRequest | None]] = []
     names = [request.foreign_id async for request in sifting.to_pay(lambda *each: rest.append(each))]
@@ -123,7 +123,7 @@ async def test_the_second_reading_yields_each_payment_once_and_tells_the_rest(tm
     """The first line of a foreign_id stands; those that say the same again are told at the end."""
     sifting = sifter(tmp_path / "f.csv")
     sifting.survey(lambda _: None)
-    names, rest = await told(sifting)
+    names, rest = await result(sifting)
     assert names == ["a", "b", "c"]
     assert [(outcome, cells[0], request is None) for outcome, cells, request in rest] == [
         ("conflict", "a", False),
@@ -212,7 +212,7 @@ async def test_whoever_reads_a_long_file_gives_others_a_turn(tmp_path: Path) -> 
     sifting = sifter(tmp_path / "f.csv", f"{HEADER}\n" + "x,BTC,made-up,-1,,,u\n" * 1_000)
     sifting.survey(lambda _: None)
     turns = 0
-    reading = asyncio.ensure_future(told(sifting))
+    reading = asyncio.ensure_future(result(sifting))
     while not reading.done():
         await asyncio.sleep(0)
         turns += 1

@@ -16,7 +16,7 @@ from alphapo_async.journal.postgres.identity import Identity, stamp_of
 from alphapo_async.journal.postgres.journal import PostgresJournal
 from tests.journal.postgres.test_rows import BEGUN
 from tests.support import postgres
-from tests.support.journal_suite import ACCOUNT, asked, hear
+from tests.support.journal_suite import ACCOUNT, asked, learn
 
 
 class PostgresConnection:
@@ -46,7 +46,7 @@ async def journal(server: PostgresConnection) -> AsyncIterator[PostgresJournal]:
     """Yield a journal in it that is open, with a row that is left to the workers."""
     opened = server.journal()
     await opened.join(ACCOUNT, "h", "worker", 1e11)
-    await hear(opened, "left", asked("left", worker=None), now=5.0)
+    await learn(opened, "left", asked("left", worker=None), now=5.0)
     yield opened
     await opened.aclose()
 
@@ -121,15 +121,15 @@ async def test_a_lock_says_nothing_after_a_failover(server: PostgresConnection, 
 async def test_an_old_primary_takes_nothing(server: PostgresConnection, journal: PostgresJournal) -> None:
     """A worker that saw a higher timeline records nothing there, and holds no lease."""
     await server.be("x/00000003")
-    await hear(journal, "new", asked("new"), now=6.0)
+    await learn(journal, "new", asked("new"), now=6.0)
     await server.be("x/00000002")
-    for attempt in (hear(journal, "late", asked("late")), journal.renew("worker", 2e11, 0.0)):
+    for attempt in (learn(journal, "late", asked("late")), journal.renew("worker", 2e11, 0.0)):
         with pytest.raises(
             JournalError, match=r"is an old primary, which writes timeline 2 \(this worker saw timeline 3\)"
         ):
             await attempt
     await server.be("x/00000003")
-    await hear(journal, "late", asked("late"), now=7.0)
+    await learn(journal, "late", asked("late"), now=7.0)
     assert journal.epoch.number == 1
 
 
@@ -137,9 +137,9 @@ async def test_nothing_freezes_where_failovers_lose_nothing(server: PostgresConn
     """As the operator has said in the URL."""
     journal = server.journal("failover=lossless")
     await journal.join(ACCOUNT, "h", "worker", 1e11)
-    await hear(journal, "left", asked("left", worker=None), now=5.0)
+    await learn(journal, "left", asked("left", worker=None), now=5.0)
     await server.be("x/00000002")
-    await hear(journal, "new", asked("new"), now=6.0)
+    await learn(journal, "new", asked("new"), now=6.0)
     assert journal.epoch.number == 0
     assert await journal.count_frozen(ACCOUNT) == 0
     await journal.aclose()
@@ -151,7 +151,7 @@ async def test_the_caller_of_a_pool_may_say_that_failovers_lose_nothing(server: 
         journal = PostgresJournal(pool=pool, schema=server.schema, failover="lossless")
         await journal.join(ACCOUNT, "h", "worker", 1e11)
         await server.be("x/00000002")
-        await hear(journal, "new", asked("new"), now=6.0)
+        await learn(journal, "new", asked("new"), now=6.0)
         assert journal.epoch.number == 0
         await journal.aclose()
 
@@ -179,7 +179,7 @@ async def test_a_no_is_stale_in_the_next_epoch(server: PostgresConnection, journ
     """As it is read, however it is read."""
     await journal.update(ACCOUNT, "left", lambda known: (_rejected(keep(known)), ()))
     await server.be("x/00000002")
-    await hear(journal, "new", asked("new"), now=6.0)
+    await learn(journal, "new", asked("new"), now=6.0)
     assert is_stale_no(keep(await journal.find(ACCOUNT, "left")))
 
 

@@ -37,7 +37,7 @@ from tests.support.journal_suite import (
     accepted,
     asked,
     buried,
-    hear,
+    learn,
     left,
     left_alone,
     names,
@@ -126,9 +126,9 @@ async def test_what_is_lost_on_the_way_is_written_once(between: Pooler) -> None:
     await journal.find(ACCOUNT, "warm up")
     for foreign_id, lost in (("a", "lose_before"), ("b", "lose_reply_to")):
         setattr(between, lost, b"")
-        row = await hear(journal, foreign_id, asked(foreign_id), LOST)
+        row = await learn(journal, foreign_id, asked(foreign_id), LOST)
         setattr(between, lost, b"")
-        row = await hear(journal, foreign_id, LOST)
+        row = await learn(journal, foreign_id, LOST)
         assert row.attempts == 2
         assert same(await journal.find(ACCOUNT, foreign_id), row)
         assert len(await journal.history(ACCOUNT, foreign_id)) == 2
@@ -147,7 +147,7 @@ async def test_a_claim_that_is_lost_on_the_way_is_made_once(between: Pooler, los
     assert claimed is not None
     assert names(claimed.rows) == ["a", "b"]
     assert len(await journal.find_held("w", 9)) == 2
-    row = await hear(journal, "a", accepted("a"), now=6.0)
+    row = await learn(journal, "a", accepted("a"), now=6.0)
     assert (row.state, row.claim) == ("accepted", 0)
     await journal.aclose()
 
@@ -206,9 +206,9 @@ async def test_a_worker_whose_end_is_recorded_makes_no_claim_on_its_way(journal:
 async def test_changes_of_one_row_in_one_group_survive_a_lost_reply(between: Pooler) -> None:
     """None of them counts twice."""
     journal = PostgresJournal(between.url, schema=postgres.schema())
-    await hear(journal, "f", asked("f"))
+    await learn(journal, "f", asked("f"))
     between.lose_reply_to = b""
-    rows = await asyncio.gather(*(hear(journal, "f", LOST) for _ in range(10)))
+    rows = await asyncio.gather(*(learn(journal, "f", LOST) for _ in range(10)))
     assert [row.attempts for row in rows] == list(range(1, 11))
     found = await journal.find(ACCOUNT, "f")
     assert found is not None
@@ -237,7 +237,7 @@ async def story(journal: PostgresJournal) -> tuple[int, list[float]]:
 async def test_a_line_for_a_row_that_stays_as_it_is_is_added_once(between: Pooler, lost: str) -> None:
     """That the row is as it was does not say whether the line was written."""
     journal = PostgresJournal(between.url, schema=postgres.schema())
-    await hear(journal, "f", asked("f"))
+    await learn(journal, "f", asked("f"))
     setattr(between, lost, b"")
     await journal.update(ACCOUNT, "f", partial(noted, LINE))
     assert await story(journal) == (0, [5.0])
@@ -246,12 +246,12 @@ async def test_a_line_for_a_row_that_stays_as_it_is_is_added_once(between: Poole
 
 async def test_a_line_for_a_row_that_stays_as_it_is_outlasts_a_companion_that_fails(journal: PostgresJournal) -> None:
     """What was refused together is written one by one."""
-    await hear(journal, "f", asked("f"))
+    await learn(journal, "f", asked("f"))
     outcomes = await asyncio.gather(
-        hear(journal, "f", LOST, now=1.0),
-        hear(journal, "f", LOST, now=2.0),
+        learn(journal, "f", LOST, now=1.0),
+        learn(journal, "f", LOST, now=2.0),
         hear_a_line(journal),
-        hear(journal, "b\0", asked("b")),
+        learn(journal, "b\0", asked("b")),
         return_exceptions=True,
     )
     assert isinstance(outcomes[-1], JournalError)
@@ -269,15 +269,15 @@ async def test_what_is_not_answered_is_not_done_twice_though_others_wrote_meanwh
     """Its lines say that it stands; a line that another wrote does not."""
     monkeypatch.setattr(postgres_server, "_FIRST_WAIT", 1.0)
     journal = PostgresJournal(between.url, schema=postgres.schema())
-    await hear(journal, "f", asked("f"))
+    await learn(journal, "f", asked("f"))
     other = another(journal)
     for turn, lost in enumerate(("lose_reply_to", "lose_before")):
         await other.find(ACCOUNT, "f")
         setattr(between, lost, b"")
-        asking = asyncio.ensure_future(hear(journal, "f", LOST, now=turn + 0.25))
+        asking = asyncio.ensure_future(learn(journal, "f", LOST, now=turn + 0.25))
         await asyncio.sleep(0.2)
         for each in (0.5, 0.75):
-            await hear(other, "f", LOST, now=turn + each)
+            await learn(other, "f", LOST, now=turn + each)
         assert (await asking).attempts == (1, 6)[turn]
     assert await story(journal) == (6, [0.25, 0.5, 0.75, 1.5, 1.75, 1.25])
     await journal.aclose()
@@ -307,8 +307,8 @@ async def late(
 async def test_what_arrives_late_is_not_done_twice(between: Pooler) -> None:
     """The second statement finds the turn taken: by the first one."""
     journal = PostgresJournal(between.url, schema=postgres.schema())
-    await hear(journal, "f", asked("f"))
-    row = await late(journal, between, lambda: hear(journal, "f", LOST, now=1.0))
+    await learn(journal, "f", asked("f"))
+    row = await late(journal, between, lambda: learn(journal, "f", LOST, now=1.0))
     assert row.attempts == 1
     assert await story(journal) == (1, [1.0])
     forget = partial(journal.forget, ACCOUNT, "f", lambda row: history.noted(redacted(row), [LINE]), keeps_history=True)
@@ -320,9 +320,9 @@ async def test_what_arrives_late_is_not_done_twice(between: Pooler) -> None:
 async def test_what_is_read_back_is_written_once_more(between: Pooler) -> None:
     """A standby may still be without it: whoever no longer waits for a standby lets others see what only this machine has."""
     journal = PostgresJournal(between.url, schema=postgres.schema())
-    await hear(journal, "f", asked("f"))
+    await learn(journal, "f", asked("f"))
     between.lose_reply_to = b""
-    assert (await hear(journal, "f", LOST)).attempts == 1
+    assert (await learn(journal, "f", LOST)).attempts == 1
     assert journal._known[ACCOUNT, "f"].version == 3
     await journal.aclose()
 
@@ -335,9 +335,9 @@ async def test_what_breaks_off_a_change_is_its_own_affair(journal: PostgresJourn
 
     async with asyncio.timeout(10):
         outcomes = await asyncio.gather(
-            hear(journal, "a", asked("a")),
+            learn(journal, "a", asked("a")),
             journal.update(ACCOUNT, "b", break_off),
-            hear(journal, "c", asked("c")),
+            learn(journal, "c", asked("c")),
             return_exceptions=True,
         )
     assert [type(one) for one in outcomes] == [Row, asyncio.CancelledError, Row]
@@ -345,12 +345,12 @@ async def test_what_breaks_off_a_change_is_its_own_affair(journal: PostgresJourn
 
 async def test_a_text_that_no_database_takes_fails_alone(journal: PostgresJournal) -> None:
     """Half a character: its companions are written, new ones and others."""
-    await hear(journal, "f", asked("f"))
+    await learn(journal, "f", asked("f"))
     outcomes = await asyncio.gather(
-        hear(journal, "a", asked("a")),
-        hear(journal, "f", LOST),
+        learn(journal, "a", asked("a")),
+        learn(journal, "f", LOST),
         journal.update(ACCOUNT, "f", partial(noted, replace(LINE, what="\ud800"))),
-        hear(journal, "f", LOST),
+        learn(journal, "f", LOST),
         return_exceptions=True,
     )
     assert [type(one) for one in outcomes] == [Row, Row, JournalError, Row]
@@ -359,7 +359,7 @@ async def test_a_text_that_no_database_takes_fails_alone(journal: PostgresJourna
 
 async def test_changes_of_a_row_are_made_in_the_order_in_which_they_were_asked_for(journal: PostgresJournal) -> None:
     """Also where the first comes to nothing on what is remembered, or raises on what another has still to write."""
-    await hear(journal, "f", asked("f"))
+    await learn(journal, "f", asked("f"))
     seen: list[tuple[str, int]] = []
 
     def made(name: str, make: Callable[[Row], Row], row: Row | None) -> tuple[Row, Sequence[Entry]]:
@@ -385,12 +385,12 @@ def _tried(row: Row) -> Row:
 
 async def test_a_row_that_is_corrected_twice_in_a_group_keeps_the_bytes_between(journal: PostgresJournal) -> None:
     """As if each had been written by itself; also of a row that is new."""
-    await hear(journal, "f", asked("f"))
+    await learn(journal, "f", asked("f"))
     left = Released("worker", "queue")
     await asyncio.gather(
-        hear(journal, "f", left, asked("f", "2")),
-        hear(journal, "f", left, asked("f", "3")),
-        hear(journal, "g", asked("g", "1"), left, asked("g", "2")),
+        learn(journal, "f", left, asked("f", "2")),
+        learn(journal, "f", left, asked("f", "3")),
+        learn(journal, "g", asked("g", "1"), left, asked("g", "2")),
     )
     for foreign_id, last in (("f", 3), ("g", 2)):
         found = await journal.find(ACCOUNT, foreign_id)
@@ -417,7 +417,7 @@ async def test_what_is_forgotten_is_told_as_forgotten_though_the_answer_was_lost
         asking = asyncio.ensure_future(journal.forget(ACCOUNT, "f", change, keeps_history=True))
         if changes:
             await asyncio.sleep(0.2)
-            await hear(other, "f", LOST, now=6.0)
+            await learn(other, "f", LOST, now=6.0)
         assert await asking
         assert (await story(journal))[1] == [0.0, 5.0, *([6.0] if changes else [])]
         between.lose_reply_to = None
@@ -428,13 +428,13 @@ async def test_what_is_forgotten_is_told_as_forgotten_though_the_answer_was_lost
 async def test_whoever_comes_second_works_it_out_again(journal: PostgresJournal) -> None:
     """Two processes that remember the same row: neither overwrites what the other wrote."""
     other = another(journal)
-    await hear(journal, "f", asked("f"))
+    await learn(journal, "f", asked("f"))
     await other.find(ACCOUNT, "f")
     for turn in range(3):
         for each in (journal, other):
-            await hear(each, "f", LOST)
+            await learn(each, "f", LOST)
         assert [await _attempts(each) for each in (journal, other)] == [2 * turn + 2] * 2
-    await asyncio.gather(*(hear(each, "f", LOST) for each in (journal, other) for _ in range(20)))
+    await asyncio.gather(*(learn(each, "f", LOST) for each in (journal, other) for _ in range(20)))
     assert await _attempts(journal) == 46
     assert len(await journal.history(ACCOUNT, "f")) == 46
     await other.aclose()
@@ -449,19 +449,19 @@ async def _attempts(journal: PostgresJournal) -> int:
 async def test_what_is_remembered_is_never_told_for_what_others_wrote(journal: PostgresJournal) -> None:
     """A change that comes to nothing is worked out from what is on record now."""
     other = another(journal)
-    await hear(journal, "f", asked("f"))
-    await hear(other, "f", accepted("f"))
-    assert (await hear(journal, "f", asked("f"))).state == "accepted"
-    assert (await hear(journal, "f", asked("f"))).state == "accepted"
+    await learn(journal, "f", asked("f"))
+    await learn(other, "f", accepted("f"))
+    assert (await learn(journal, "f", asked("f"))).state == "accepted"
+    assert (await learn(journal, "f", asked("f"))).state == "accepted"
     await other.aclose()
 
 
 async def test_what_is_wrong_with_one_is_not_told_to_all(journal: PostgresJournal) -> None:
     """A row that the database does not take fails alone."""
     outcomes = await asyncio.gather(
-        hear(journal, "a", asked("a")),
-        hear(journal, "b\0", asked("b")),
-        hear(journal, "c", asked("c")),
+        learn(journal, "a", asked("a")),
+        learn(journal, "b\0", asked("b")),
+        learn(journal, "c", asked("c")),
         return_exceptions=True,
     )
     assert isinstance(outcomes[0], Row)
@@ -474,7 +474,9 @@ async def test_what_the_database_never_saw_is_told_to_all_at_once() -> None:
     journal = PostgresJournal("postgresql://127.0.0.1:9/payouts?sslmode=disable")
     journal._server._retry_for = 0.2
     began = asyncio.get_running_loop().time()
-    outcomes = await asyncio.gather(*(hear(journal, f"{n}", asked(f"{n}")) for n in range(100)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(learn(journal, f"{n}", asked(f"{n}")) for n in range(100)), return_exceptions=True
+    )
     assert asyncio.get_running_loop().time() - began < 3
     assert {type(one) for one in outcomes} == {JournalError}
     assert {one.recorded for one in outcomes if isinstance(one, JournalError)} == {None}
@@ -491,7 +493,7 @@ async def test_closing_at_a_silent_database_is_bounded(caplog: pytest.LogCapture
             journal._close_within = 0.3
             await journal.join("shop", "host", "w", 1e10)
             between.is_silent = True
-            asking = asyncio.ensure_future(hear(journal, "f", asked("f")))
+            asking = asyncio.ensure_future(learn(journal, "f", asked("f")))
             await asyncio.sleep(0)
             began = asyncio.get_running_loop().time()
             with contextlib.suppress(TimeoutError):
@@ -524,15 +526,15 @@ async def test_an_error_that_nobody_thought_of_reaches_everybody(journal: Postgr
     await journal.find(ACCOUNT, "warm up")
     statements, journal._rows = journal._rows, None  # type: ignore[assignment]
     with pytest.raises(AttributeError):
-        await hear(journal, "f", asked("f"))
+        await learn(journal, "f", asked("f"))
     journal._rows = statements
 
 
 async def test_what_another_journal_kept_is_loaded_whole(journal: PostgresJournal, empty: PostgresJournal) -> None:
     """Rows in order with their bytes and histories, tombstones, accounts, texts, workers, who have ended, and the epoch."""
     await journal.join(ACCOUNT, "h", "worker", 50.0)
-    await hear(journal, "f", asked("f", "2"), Released("worker", "queue"), now=1.0)
-    await hear(journal, "f", asked("f", "1"), LOST, now=2.0)
+    await learn(journal, "f", asked("f", "2"), Released("worker", "queue"), now=1.0)
+    await learn(journal, "f", asked("f", "1"), LOST, now=2.0)
     await pay(journal, "g", "h")
     await journal.forget(ACCOUNT, "h", buried, keeps_history=False)
     await journal.remember(ACCOUNT, "callback 7", "text")
@@ -563,9 +565,9 @@ async def test_only_a_few_rows_are_remembered(journal: PostgresJournal) -> None:
     """The others are read again when they are needed."""
     journal._remembered = 2
     for number in range(4):
-        await hear(journal, f"{number}", asked(f"{number}"))
+        await learn(journal, f"{number}", asked(f"{number}"))
     assert len(journal._known) == 2
-    assert (await hear(journal, "0", LOST)).attempts == 1
+    assert (await learn(journal, "0", LOST)).attempts == 1
 
 
 async def test_the_time_is_the_databases(journal: PostgresJournal) -> None:
@@ -625,7 +627,7 @@ async def test_what_is_written_within_a_transaction_counts_if_that_commits(journ
 
 async def test_a_transaction_that_comes_second_works_it_out_again(journal: PostgresJournal) -> None:
     """What another committed meanwhile is not overwritten."""
-    await hear(journal, "f", asked("f"))
+    await learn(journal, "f", asked("f"))
     connection = await asyncpg.connect(postgres.url())
     turns: list[int] = []
 
@@ -639,7 +641,7 @@ async def test_a_transaction_that_comes_second_works_it_out_again(journal: Postg
 
         async def slow_fetch(asked_for: str, *values: object) -> list[object]:
             if len(turns) == 1 and asked_for.lstrip().startswith("with"):
-                await hear(journal, "f", LOST)
+                await learn(journal, "f", LOST)
             return await statement(asked_for, *values)  # type: ignore[no-any-return]
 
         await journal._change_one(slow_fetch, (ACCOUNT, "f"), change)
@@ -650,7 +652,7 @@ async def test_a_transaction_that_comes_second_works_it_out_again(journal: Postg
 
 async def test_a_transaction_sees_that_the_journal_went_back(journal: PostgresJournal) -> None:
     """By a connection of its own, whatever becomes of the transaction; one that cannot see it is refused."""
-    await hear(journal, "f", asked("f"))
+    await learn(journal, "f", asked("f"))
     connection, schema = await asyncpg.connect(postgres.url()), journal._server.schema
     await postgres.take_identity(schema, "x/00000002")
     async with connection.transaction():
@@ -669,10 +671,10 @@ async def test_a_transaction_sees_that_the_journal_went_back(journal: PostgresJo
 
 async def test_a_worker_that_saw_more_than_the_database_has_begins_an_epoch(journal: PostgresJournal) -> None:
     """A row is older than the turn that was acknowledged, or gone, and the database's identity shows nothing of that."""
-    await hear(journal, "f", asked("f", worker=None))
-    await hear(journal, "f", LOST)
+    await learn(journal, "f", asked("f", worker=None))
+    await learn(journal, "f", LOST)
     await postgres.execute(f"update {journal._server.schema}.withdrawals set row_version = 1")
-    await hear(journal, "f", LOST)
+    await learn(journal, "f", LOST)
     assert journal.epoch.number == 1
     assert await journal.count_frozen(ACCOUNT) == 1
     await pay(journal, "paid")
@@ -696,12 +698,12 @@ async def test_a_row_is_forgotten_after_the_failover_has_been_seen(journal: Post
 
 async def test_a_failover_that_was_not_seen_before_begins_one_epoch(journal: PostgresJournal) -> None:
     """A worker that comes second finds the epoch of the first, and begins none."""
-    await hear(journal, "f", asked("f"))
+    await learn(journal, "f", asked("f"))
     other = another(journal)
     await other.find(ACCOUNT, "f")
     await postgres.take_identity(journal._server.schema, "x/00000002")
     for each in (journal, other):
-        await hear(each, "f", LOST)
+        await learn(each, "f", LOST)
     assert [each.epoch for each in (journal, other)] == [journal.epoch] * 2
     assert journal.epoch.number == 1
     await other.aclose()
@@ -756,9 +758,9 @@ async def test_a_connection_that_the_server_ended_and_has_not_closed_yet_is_repl
     """FATAL on an idle connection, and the close a moment later: in between, whatever is asked of it is an internal error of asyncpg."""
     journal = PostgresJournal(between.url, schema=postgres.schema())
     await journal.join(ACCOUNT, "h", "w", FAR)
-    await hear(journal, "f", asked("f"))
+    await learn(journal, "f", asked("f"))
     await between.end_all()
-    await hear(journal, "f", LOST)
+    await learn(journal, "f", LOST)
     await between.end_all()
     assert await journal.renew("w", FAR, 0.0)
     await between.end_all()
@@ -775,7 +777,7 @@ async def test_what_goes_wrong_in_the_background_is_reported(journal: PostgresJo
     await journal.find(ACCOUNT, "warm up")
     journal._changes._store = None  # type: ignore[assignment]
     with pytest.raises(JournalError, match="internal error"):
-        await hear(journal, "f", asked("f"))
+        await learn(journal, "f", asked("f"))
     assert reported == ["journal writes"]
 
 

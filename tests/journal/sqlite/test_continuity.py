@@ -18,7 +18,7 @@ from alphapo_async.journal.sqlite.continuity import Continuity, FileId, place_of
 from alphapo_async.journal.sqlite.file import APPLICATION, connect
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.sqlite.rows import SqliteRows
-from tests.support.journal_suite import ACCOUNT, asked, hear, pay
+from tests.support.journal_suite import ACCOUNT, asked, learn, pay
 
 FAR = 1e10
 
@@ -52,7 +52,7 @@ async def another(path: Path, account: str = ACCOUNT) -> Path:
 async def error_of(journal: SqliteJournal) -> str:
     """Return what a call that writes and one that reads are told, which is the same."""
     with pytest.raises(JournalError) as writing:
-        await hear(journal, "after", asked("after"))
+        await learn(journal, "after", asked("after"))
     with pytest.raises(JournalError) as reading:
         await journal.find(ACCOUNT, "before")
     assert str(writing.value) == str(reading.value)
@@ -68,7 +68,7 @@ async def test_a_file_that_was_moved_is_named(journal: SqliteJournal, path: Path
     )
     assert not path.exists()
     (tmp_path / "elsewhere.db").rename(path)
-    await hear(journal, "after", asked("after"))
+    await learn(journal, "after", asked("after"))
     assert await journal.find(ACCOUNT, "before") is not None
     assert journal.epoch.number == 0
 
@@ -93,7 +93,7 @@ async def test_a_file_that_was_deleted_can_still_be_copied(journal: SqliteJourna
         if each.is_symlink() and str(each.readlink()).startswith(f"{path} "):
             (tmp_path / "copy").write_bytes(each.read_bytes())
     (tmp_path / "copy").rename(path)
-    await hear(journal, "after", asked("after"))
+    await learn(journal, "after", asked("after"))
     assert await journal.find(ACCOUNT, "before") is not None
     assert journal.epoch.number == 0
 
@@ -104,11 +104,11 @@ async def test_a_file_that_was_replaced_is_opened_and_has_gone_back(
     """Another journal of the same account lacks what this process has recorded: what is open in it is frozen."""
     other = SqliteJournal(tmp_path / "other.db")
     await other.join(ACCOUNT, "host", "another worker", FAR)
-    await hear(other, "theirs", asked("theirs"))
+    await learn(other, "theirs", asked("theirs"))
     await other.aclose()
     (tmp_path / "other.db").replace(path)
     assert await journal.find(ACCOUNT, "before") is None
-    await hear(journal, "after", asked("after"))
+    await learn(journal, "after", asked("after"))
     assert (journal.epoch.number, journal.epoch.since) == (1, 77.0)
     theirs = await journal.find(ACCOUNT, "theirs")
     assert theirs is not None
@@ -125,8 +125,8 @@ async def test_of_two_processes_one_begins_the_epoch(journal: SqliteJournal, pat
     await pay(second, "second again")
     shutil.copyfile(await another(tmp_path / "other.db"), tmp_path / "new.db")
     (tmp_path / "new.db").replace(path)
-    await hear(journal, "after", asked("after"))
-    await hear(second, "after, too", asked("after, too"))
+    await learn(journal, "after", asked("after"))
+    await learn(second, "after, too", asked("after, too"))
     assert journal.epoch == second.epoch
     assert journal.epoch.number == 2
     await second.aclose()
@@ -141,7 +141,7 @@ async def test_a_file_that_was_replaced_by_another_accounts_is_refused(
     assert "was replaced by the journal of another account (this process works for" in await error_of(journal)
     assert "was replaced by the journal of another account" in await error_of(journal)
     (tmp_path / "kept.db").replace(path)
-    await hear(journal, "after", asked("after"))
+    await learn(journal, "after", asked("after"))
     assert await journal.find(ACCOUNT, "before") is not None
 
 
@@ -174,7 +174,7 @@ async def test_a_backup_copied_over_a_file_in_use_is_noticed(
     await journal.backup(tmp_path / "backup.db")
     await pay(journal, "lost")
     shutil.copyfile(tmp_path / "backup.db", path)
-    await hear(journal, "after", asked("after"))
+    await learn(journal, "after", asked("after"))
     assert journal.epoch.number == 1
     assert await journal.find(ACCOUNT, "lost") is None
 
@@ -183,14 +183,14 @@ async def test_another_content_in_the_same_file_is_refused(journal: SqliteJourna
     """Another account's journal, or a database that is none."""
     shutil.copyfile(await another(tmp_path / "other.db", "another account"), path)
     with pytest.raises(JournalError, match="was overwritten in place by the journal of another account"):
-        await hear(journal, "after", asked("after"))
+        await learn(journal, "after", asked("after"))
     with contextlib.closing(sqlite3.connect(tmp_path / "none.db")) as none:
         for number in range(30):
             none.execute(f"create table t{number} (a)")
         none.commit()
     shutil.copyfile(tmp_path / "none.db", path)
     with pytest.raises(JournalError, match="was overwritten in place by a database that is not a journal"):
-        await hear(journal, "after", asked("after"))
+        await learn(journal, "after", asked("after"))
 
 
 def test_what_was_undone_is_no_witness(path: Path) -> None:

@@ -43,7 +43,7 @@ from tests.support.journal_suite import (
     accepted,
     asked,
     buried,
-    hear,
+    learn,
     left_alone,
     pay,
     same,
@@ -105,11 +105,11 @@ async def test_what_is_acknowledged_is_in_the_file(path: Path) -> None:
 async def test_a_second_journal_on_the_file_sees_and_changes_the_same_rows(path: Path) -> None:
     """What one remembers is forgotten when the other has written."""
     one, other = SqliteJournal(path), SqliteJournal(path)
-    await hear(one, "f", asked("f"))
-    await hear(other, "f", LOST)
-    row = await hear(one, "f", LOST)
+    await learn(one, "f", asked("f"))
+    await learn(other, "f", LOST)
+    row = await learn(one, "f", LOST)
     assert row.attempts == 2
-    await asyncio.gather(*(hear(journal, "f", LOST) for journal in (one, other) * 20))
+    await asyncio.gather(*(learn(journal, "f", LOST) for journal in (one, other) * 20))
     found = await one.find(ACCOUNT, "f")
     assert found is not None
     assert found.attempts == 42
@@ -140,7 +140,7 @@ def test_a_path_is_made_absolute(path: Path, monkeypatch: pytest.MonkeyPatch) ->
 async def test_a_hundred_at_once_share_a_few_commits(path: Path) -> None:
     """Counted by the statements that the connection sees."""
     journal = SqliteJournal(path)
-    await hear(journal, "first", asked("first"))
+    await learn(journal, "first", asked("first"))
     seen: list[str] = []
     await journal._ask(lambda file: file.rows.connection.set_trace_callback(seen.append))
     await asyncio.gather(*(pay(journal, f"f-{number}") for number in range(100)))
@@ -151,7 +151,7 @@ async def test_a_hundred_at_once_share_a_few_commits(path: Path) -> None:
 async def test_a_row_that_stays_as_it_is_is_not_written(path: Path) -> None:
     """Whoever finds nothing to change costs a look."""
     journal = SqliteJournal(path)
-    row = await hear(journal, "f", asked("f"))
+    row = await learn(journal, "f", asked("f"))
     seen: list[str] = []
     await journal._ask(lambda file: file.rows.connection.set_trace_callback(seen.append))
     assert await journal.update(ACCOUNT, "f", left_alone) is row
@@ -276,7 +276,7 @@ class Failing:
 async def failing(path: Path, script: dict[str, list[str | None]]) -> SqliteJournal:
     """Return an opened journal with one row, whose connection follows the script from here on."""
     journal = SqliteJournal(path)
-    await hear(journal, "old", asked("old"))
+    await learn(journal, "old", asked("old"))
     assert journal._file is not None
     journal._file.rows.connection = Failing(journal._file.rows.connection, script)  # type: ignore[assignment]
     return journal
@@ -307,7 +307,7 @@ async def note(journal: SqliteJournal, line: Entry) -> Row:
 async def test_a_commit_that_fails_is_tried_again_row_by_row(path: Path) -> None:
     """A passing fault costs nobody anything."""
     journal = await failing(path, {"commit": ["disk I/O error"]})
-    rows = await asyncio.gather(*(hear(journal, name, asked(name)) for name in "abc"))
+    rows = await asyncio.gather(*(learn(journal, name, asked(name)) for name in "abc"))
     assert [row.foreign_id for row in rows] == ["a", "b", "c"]
     assert (await journal.totals(ACCOUNT))["BTC"].requested == 4
     await journal.aclose()
@@ -316,7 +316,7 @@ async def test_a_commit_that_fails_is_tried_again_row_by_row(path: Path) -> None
 async def test_a_commit_that_only_seemed_to_fail_is_read_back(path: Path) -> None:
     """The change is not applied twice: no attempt is counted double, no history line written again."""
     journal = await failing(path, {"commit": ["after:disk I/O error"]})
-    await asyncio.gather(hear(journal, "old", LOST), hear(journal, "new", asked("new"), accepted("new")))
+    await asyncio.gather(learn(journal, "old", LOST), learn(journal, "new", asked("new"), accepted("new")))
     old = await journal.find(ACCOUNT, "old")
     assert old is not None
     assert old.attempts == 1
@@ -328,7 +328,7 @@ async def test_what_is_read_back_is_written_once_more(path: Path) -> None:
     """The commit may have failed at its last flush: what is acknowledged is flushed, and told as unsure where that fails."""
     journal = await failing(path, {"commit": ["after:disk I/O error"], QUERIES["update"]: [None, "disk I/O error"]})
     with pytest.raises(JournalError) as caught:
-        await hear(journal, "old", LOST)
+        await learn(journal, "old", LOST)
     assert caught.value.recorded is None
     row = await journal.find(ACCOUNT, "old")
     assert row is not None
@@ -345,8 +345,8 @@ async def test_several_changes_of_a_row_are_made_once_each_whatever_the_commit_d
     line = Entry(5.0, "callback", "confirmed", release="1.0")
     result = await in_one_group(
         journal,
-        lambda: hear(journal, "old", LOST, now=1.0),
-        lambda: hear(journal, "old", LOST, now=2.0),
+        lambda: learn(journal, "old", LOST, now=1.0),
+        lambda: learn(journal, "old", LOST, now=2.0),
         lambda: note(journal, line),
     )
     assert [row.attempts for row in result] == [1, 2, 2]
@@ -364,7 +364,7 @@ async def test_a_line_for_a_row_that_stays_as_it_is_outlasts_a_companion_that_fa
     await in_one_group(
         journal,
         lambda: note(journal, line),
-        lambda: hear(journal, "new", asked("new")),
+        lambda: learn(journal, "new", asked("new")),
     )
     assert await journal.history(ACCOUNT, "old") == [replace(line, number=1)]
     assert await journal.find(ACCOUNT, "new") is not None
@@ -413,10 +413,10 @@ async def test_a_commit_that_keeps_failing_leaves_nobody_sure(path: Path) -> Non
     """`recorded` is None, with the file and what to do; the journal works again when the disk does."""
     journal = await failing(path, {"commit": ["database or disk is full"] * 2})
     with pytest.raises(JournalError, match="its disk is full: make room") as caught:
-        await hear(journal, "a", asked("a"))
+        await learn(journal, "a", asked("a"))
     assert caught.value.recorded is None
     assert await journal.find(ACCOUNT, "a") is None
-    await hear(journal, "a", asked("a"))
+    await learn(journal, "a", asked("a"))
     await journal.aclose()
 
 
@@ -426,12 +426,12 @@ async def test_what_happens_to_a_row_in_one_transaction_happens_in_order(path: P
     refused, corrected = [REFUSED], [asked("a", "2", worker="other")]
     await in_one_group(
         journal,
-        lambda: hear(journal, "a", asked("a")),
-        lambda: hear(journal, "b", asked("b"), accepted("b")),  # settled at once, and then heard of again
-        lambda: hear(journal, "a", *refused),
-        lambda: hear(journal, "b", asked("b")),
-        lambda: hear(journal, "a", *corrected),
-        lambda: hear(journal, "a", LOST),
+        lambda: learn(journal, "a", asked("a")),
+        lambda: learn(journal, "b", asked("b"), accepted("b")),  # settled at once, and then heard of again
+        lambda: learn(journal, "a", *refused),
+        lambda: learn(journal, "b", asked("b")),
+        lambda: learn(journal, "a", *corrected),
+        lambda: learn(journal, "a", LOST),
     )
     row, paid = await journal.find(ACCOUNT, "a"), await journal.find(ACCOUNT, "b")
     assert row is not None
@@ -441,7 +441,7 @@ async def test_what_happens_to_a_row_in_one_transaction_happens_in_order(path: P
     assert (paid.state, paid.withdrawal and paid.withdrawal.id) == ("accepted", "id of b")
     one_by_one = SqliteJournal(path.with_name("one by one.db"))
     for evidence in ([asked("a")], refused, corrected, [LOST]):
-        await hear(one_by_one, "a", *evidence)
+        await learn(one_by_one, "a", *evidence)
     assert await journal.history(ACCOUNT, "a") == await one_by_one.history(ACCOUNT, "a")
     assert same(row, await one_by_one.find(ACCOUNT, "a"))
     await journal.aclose()
@@ -453,10 +453,10 @@ async def test_whoever_asks_in_the_same_transaction_hears_what_was_changed_befor
     journal = SqliteJournal(path)
     _, found, totals, _ = await in_one_group(
         journal,
-        lambda: hear(journal, "a", asked("a")),
+        lambda: learn(journal, "a", asked("a")),
         lambda: journal.find(ACCOUNT, "a"),
         lambda: journal.totals(ACCOUNT),
-        lambda: hear(journal, "b", asked("b")),
+        lambda: learn(journal, "b", asked("b")),
     )
     assert found.foreign_id == "a"
     assert totals["BTC"].requested == 1
@@ -466,8 +466,8 @@ async def test_whoever_asks_in_the_same_transaction_hears_what_was_changed_befor
 async def test_rows_that_others_wrote_are_read_in_one_go(path: Path) -> None:
     """And changed in their places, beside new ones."""
     journal, other = SqliteJournal(path), SqliteJournal(path)
-    await asyncio.gather(*(hear(other, name, asked(name)) for name in "abc"))
-    result = await in_one_group(journal, *(partial(hear, journal, name, asked(name), LOST) for name in "abcd"))
+    await asyncio.gather(*(learn(other, name, asked(name)) for name in "abc"))
+    result = await in_one_group(journal, *(partial(learn, journal, name, asked(name), LOST) for name in "abcd"))
     assert [row.attempts for row in result] == [1] * 4
     assert (await journal.totals(ACCOUNT))["BTC"].requested == 4
     await journal.aclose()
@@ -478,13 +478,13 @@ async def test_what_is_forgotten_in_a_transaction_is_not_brought_back_by_what_wa
     """What comes later in it is added to what is left."""
     journal = SqliteJournal(path)
     result = Transaction(id="id of f", foreign_id="f", status="confirmed", error="to bc1q-made-up")
-    await hear(journal, "f", asked("f"), accepted("f"), CalledBack(result, ReplyExcerpt()))
+    await learn(journal, "f", asked("f"), accepted("f"), CalledBack(result, ReplyExcerpt()))
     again = CalledBack(Transaction(id="id of f", foreign_id="f", status="confirmed"), ReplyExcerpt())
     await in_one_group(
         journal,
         lambda: journal.forget(ACCOUNT, "f", buried, keeps_history=False),
-        lambda: hear(journal, "f", again),
-        lambda: hear(journal, "g", asked("g")),
+        lambda: learn(journal, "f", again),
+        lambda: learn(journal, "g", asked("g")),
     )
     row = await journal.find(ACCOUNT, "f")
     assert row is not None
@@ -496,7 +496,7 @@ async def test_what_is_forgotten_in_a_transaction_is_not_brought_back_by_what_wa
 async def test_only_what_was_asked_for_is_read_ahead(path: Path) -> None:
     """SQLite ends a JSON text at a NUL: the row that it names then is another's, and was read too early."""
     journal = SqliteJournal(path)
-    await hear(journal, "f", asked("f"))
+    await learn(journal, "f", asked("f"))
 
     def begin(known: Row | None) -> tuple[Row, Sequence[Entry]]:
         return known or new_row(ACCOUNT, "f\0", asked("f"), 0.0, is_durable=True), ()
@@ -504,9 +504,9 @@ async def test_only_what_was_asked_for_is_read_ahead(path: Path) -> None:
     await in_one_group(
         journal,
         partial(journal.update, ACCOUNT, "f\0", begin),
-        lambda: hear(journal, "g", asked("g")),
-        lambda: hear(journal, "f", accepted("f")),
-        lambda: hear(journal, "f", LOST),
+        lambda: learn(journal, "g", asked("g")),
+        lambda: learn(journal, "f", accepted("f")),
+        lambda: learn(journal, "f", LOST),
     )
     row = await journal.find(ACCOUNT, "f")
     assert row is not None
@@ -521,7 +521,7 @@ async def test_a_copy_is_made_beside_changes_asked_for_at_the_same_time(path: Pa
         journal,
         lambda: journal.backup(target),
         journal.wipe,
-        lambda: hear(journal, "f", asked("f")),
+        lambda: learn(journal, "f", asked("f")),
     )
     copied, is_wiped, row = await asyncio.wait_for(asking, 10)
     assert (copied, is_wiped, row.foreign_id) == (None, True, "f")
@@ -539,7 +539,7 @@ async def test_what_breaks_off_a_change_is_its_own_affair(path: Path) -> None:
         raise asyncio.CancelledError
 
     _, result = await in_one_group(
-        journal, lambda: hear(journal, "a", asked("a")), partial(journal.update, ACCOUNT, "b", break_off)
+        journal, lambda: learn(journal, "a", asked("a")), partial(journal.update, ACCOUNT, "b", break_off)
     )
     assert isinstance(result, asyncio.CancelledError)
     with sqlite3.connect(path) as other:
@@ -554,14 +554,14 @@ async def test_what_cannot_be_written_at_all_fails_alone(path: Path) -> None:
     strange = Attempt("worker", InDoubt("\ud800"), 1.0, 2.0)
     _, error, _ = await in_one_group(
         journal,
-        lambda: hear(journal, "a", asked("a")),
-        lambda: hear(journal, "b", asked("b"), strange),
-        lambda: hear(journal, "c", asked("c")),
+        lambda: learn(journal, "a", asked("a")),
+        lambda: learn(journal, "b", asked("b"), strange),
+        lambda: learn(journal, "c", asked("c")),
     )
     assert isinstance(error, JournalError)
     assert error.recorded is False
     assert await journal.find(ACCOUNT, "b") is None
-    await hear(journal, "d", asked("d"))
+    await learn(journal, "d", asked("d"))
     assert (await journal.totals(ACCOUNT))["BTC"].requested == 3
     await journal.aclose()
 
@@ -569,7 +569,7 @@ async def test_what_cannot_be_written_at_all_fails_alone(path: Path) -> None:
 async def test_a_row_that_cannot_be_written_is_not_recorded(path: Path) -> None:
     """Its companions are."""
     journal = await failing(path, {QUERIES["insert"]: ["disk I/O error"] * 2})
-    outcomes = await asyncio.gather(*(hear(journal, name, asked(name)) for name in "ab"), return_exceptions=True)
+    outcomes = await asyncio.gather(*(learn(journal, name, asked(name)) for name in "ab"), return_exceptions=True)
     assert [type(one).__name__ for one in outcomes] == ["JournalError", "Row"]
     assert isinstance(outcomes[0], JournalError)
     assert outcomes[0].recorded is False
@@ -591,7 +591,7 @@ async def test_what_a_commit_may_have_written_is_never_said_to_be_missing(
     """Nor is what others may have written since it was read: `recorded` is None."""
     journal = await failing(path, script)
     with pytest.raises(JournalError) as caught:
-        await hear(journal, "a", asked("a"))
+        await learn(journal, "a", asked("a"))
     assert caught.value.recorded is None
     await journal.aclose()
 
@@ -618,7 +618,7 @@ async def test_a_lock_that_stays_is_waited_for_once_for_all(path: Path) -> None:
     with locked(path) as holder:
         began = time.monotonic()
         outcomes = await asyncio.gather(
-            *(hear(journal, f"{n}", asked(f"{n}")) for n in range(20)), return_exceptions=True
+            *(learn(journal, f"{n}", asked(f"{n}")) for n in range(20)), return_exceptions=True
         )
         assert time.monotonic() - began < 4 * SLICE
         assert {type(one) for one in outcomes} == {JournalError}
@@ -636,7 +636,7 @@ async def test_closing_is_bounded_while_another_process_locks_the_file(path: Pat
     await journal.join(ACCOUNT, "host", "worker", 1e10)
     with locked(path):
         asking: list[asyncio.Future[Any]] = [
-            *(asyncio.ensure_future(hear(journal, f"{n}", asked(f"{n}"))) for n in range(20)),
+            *(asyncio.ensure_future(learn(journal, f"{n}", asked(f"{n}"))) for n in range(20)),
             asyncio.ensure_future(journal.find(ACCOUNT, "a")),
         ]
         await asyncio.sleep(0.01)
@@ -720,7 +720,7 @@ async def test_of_what_could_not_even_begin_nobody_knows(path: Path) -> None:
     """An earlier call may have written it down: `recorded` is None."""
     journal = await failing(path, {"begin immediate": ["database is locked"] * 2})
     with pytest.raises(JournalError, match="another process has been writing") as caught:
-        await hear(journal, "a", asked("a"))
+        await learn(journal, "a", asked("a"))
     assert caught.value.recorded is None
     await journal.aclose()
 
@@ -729,7 +729,7 @@ async def test_a_connection_that_cannot_even_roll_back_is_opened_anew(path: Path
     """The next request finds the file as it is."""
     journal = await failing(path, {"commit": ["disk I/O error"] * 2, "rollback": ["disk I/O error"] * 2})
     with pytest.raises(JournalError):
-        await hear(journal, "a", asked("a"))
+        await learn(journal, "a", asked("a"))
     assert await journal.find(ACCOUNT, "a") is None
     assert await journal.find(ACCOUNT, "old") is not None
     await journal.aclose()
@@ -754,9 +754,9 @@ async def test_no_more_is_remembered_than_is_good(path: Path, monkeypatch: pytes
     monkeypatch.setattr("alphapo_async.journal.sqlite.journal._REMEMBERED", 2)
     journal = SqliteJournal(path)
     for name in "abc":
-        await hear(journal, name, asked(name))
+        await learn(journal, name, asked(name))
     for name in "abc":
-        assert (await hear(journal, name, LOST)).attempts == 1
+        assert (await learn(journal, name, LOST)).attempts == 1
     await journal.aclose()
 
 
@@ -870,7 +870,7 @@ class Raising:
 async def test_no_verb_raises_what_sqlite_raises(path: Path) -> None:
     """But `JournalError`, for every class of its exceptions; the next call finds the file as it is."""
     journal = SqliteJournal(path)
-    await hear(journal, "old", asked("old"))
+    await learn(journal, "old", asked("old"))
     calls = {**verbs(journal), "wipe": journal.wipe, "backup": lambda: journal.backup(path.with_name("copy"))}
     del calls["time"]  # this machine's clock
     file = journal._file
@@ -957,7 +957,7 @@ async def test_lock_files_of_workers_that_were_never_recorded_are_removed(path: 
 async def test_a_backup_that_breaks_off_leaves_no_file(path: Path) -> None:
     """So that the same call succeeds once the trouble is over."""
     journal = SqliteJournal(path)
-    await hear(journal, "f", asked("f"))
+    await learn(journal, "f", asked("f"))
     file = journal._file
     assert file is not None
     real, file.rows.connection = file.rows.connection, Raising(sqlite3.OperationalError("database or disk is full"))  # type: ignore[assignment]
@@ -973,7 +973,7 @@ import asyncio, os, sys, threading, time
 from pathlib import Path
 from alphapo_async.core.errors import JournalError
 from alphapo_async.journal.sqlite.journal import SqliteJournal
-from tests.support.journal_suite import LOST, asked, hear
+from tests.support.journal_suite import LOST, asked, learn
 
 path, seconds = sys.argv[1], float(sys.argv[2])
 used, unused = SqliteJournal(path), SqliteJournal(path)
@@ -983,7 +983,7 @@ async def in_child():
     for journal in (used, unused, SqliteJournal(path)):
         began = time.monotonic()
         try:
-            told.append((await hear(journal, "f", LOST)).attempts)
+            told.append((await learn(journal, "f", LOST)).attempts)
         except JournalError as error:
             told.append("locked" if "forked while" in str(error) else str(error))
         await journal.aclose()
@@ -992,7 +992,7 @@ async def in_child():
     return told
 
 async def in_parent():
-    await hear(used, "f", asked("f"))
+    await learn(used, "f", asked("f"))
     await used.join("default", "h", "w", 1e12)
     in_transaction = threading.Event()
     def slow(known):
@@ -1005,7 +1005,7 @@ async def in_parent():
     if child:
         os.waitpid(child, 0)
         await writing
-        print("parent", (await hear(used, "f", LOST)).attempts, flush=True)
+        print("parent", (await learn(used, "f", LOST)).attempts, flush=True)
         print("alive", "w" not in dict(await unused.find_dead(0.0)), flush=True)
         await used.aclose()
     return child
@@ -1042,7 +1042,7 @@ async def test_several_event_loops_share_a_journal(path: Path) -> None:
     journal, waits, ends = SqliteJournal(path), threading.Event(), threading.Event()
     await pay(journal, "f")
     for name in "gh":
-        assert (await asyncio.to_thread(asyncio.run, hear(journal, name, asked(name)))).foreign_id == name
+        assert (await asyncio.to_thread(asyncio.run, learn(journal, name, asked(name)))).foreign_id == name
     assert len(journal._commits) == 2
 
     def slow(known: Row | None) -> tuple[Row, Sequence[Entry]]:
@@ -1054,7 +1054,7 @@ async def test_several_event_loops_share_a_journal(path: Path) -> None:
     async def elsewhere() -> tuple[Row, Row]:
         first = asyncio.ensure_future(journal.update(ACCOUNT, "f", slow))
         await asyncio.to_thread(waits.wait, 10)
-        second = hear(journal, "g", LOST)
+        second = learn(journal, "g", LOST)
         asyncio.get_running_loop().call_later(0.02, ends.set)
         return await asyncio.gather(first, second)
 
@@ -1096,7 +1096,7 @@ async def test_a_thread_that_the_system_refuses_is_a_journal_error(path: Path) -
 async def test_what_a_child_cannot_use_is_left_as_it_is(path: Path) -> None:
     """Whether the file was open or not when the process was forked."""
     journal = SqliteJournal(path)
-    await hear(journal, "f", asked("f"))
+    await learn(journal, "f", asked("f"))
     journal._after_fork(is_released=True)
     assert await journal.find(ACCOUNT, "f") is not None
     for _ in range(2):
