@@ -19,7 +19,7 @@ from alphapo_async.core.row import Row
 
 _SHARE = 4
 """One slot in so many is for rows that are taken one by one, before fresh rows."""
-_AHEAD = 8
+_AHEAD = 4
 """One row for so many slots is claimed ahead."""
 
 __all__ = ["Claim", "ClaimedRows", "ending_of", "is_jobs_turn", "rows_to_claim"]

@@ -28,7 +28,7 @@ def test_a_claim_asks_for_free_slots_and_a_few_rows_more(
 ) -> None:
     """None while more than half of these are ready; at least one row, since it lets those of the claim before begin."""
     count = rows_to_claim(slots, ready, waiting, concurrency)
-    ahead = max(1, concurrency // 8)
+    ahead = max(1, concurrency // 4)
     if ready > ahead // 2:
         assert count == 0
     else:

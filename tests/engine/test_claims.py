@@ -86,11 +86,11 @@ def test_every_row_begins_after_a_later_claim_and_all_are_paid_once(concurrency:
     assert [len(wire.bodies[name]) for name in NAMES] == [1] * len(NAMES)
     assert wire.early == []
     assert wire.most_under_way == concurrency
-    assert claims <= 60 / max(1, concurrency // 8) + 5
+    assert claims <= 60 / max(1, concurrency // 4) + 5
 
 
 def test_what_a_dead_worker_had_claimed_and_not_begun_is_free_at_once() -> None:
-    """What it had sent is in doubt, and the one row that a slot was about to be free for."""
+    """What it had sent is in doubt, and the rows that slots were about to be free for: a quarter as many."""
     journal, wire = Durable(), Wire(["silent"])
 
     async def story() -> tuple[list[Row], list[str]]:
@@ -110,7 +110,7 @@ def test_what_a_dead_worker_had_claimed_and_not_begun_is_free_at_once() -> None:
     assert len(sent) == 8
     in_doubt = {row.foreign_id for row in rows if row.doubt_since is not None}
     assert in_doubt >= set(sent)
-    assert len(in_doubt) <= len(sent) + 1
+    assert len(in_doubt) <= len(sent) + 2
 
 
 def test_a_call_joins_the_row_that_its_own_worker_has_claimed() -> None:
