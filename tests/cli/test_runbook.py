@@ -29,6 +29,7 @@ TOPICS = (
     "money",
     "outage",
     "many",
+    "scale",
     "transaction",
     "callbacks",
     "testing",
