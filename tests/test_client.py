@@ -341,6 +341,31 @@ def test_a_client_whose_journal_does_not_open_is_closed() -> None:
     run(story())
 
 
+@pytest.mark.parametrize("named", [str, Path])
+async def test_a_journal_that_was_named_is_closed_with_the_client(named: type[str | Path], tmp_path: Path) -> None:
+    """The client opened the file, and lets go of it and of its thread."""
+    alphapo = client(Wire(), journal=named(tmp_path / "payments.db"))
+    await alphapo.enqueue(request())
+
+    await alphapo.aclose()
+
+    with pytest.raises(JournalError, match="is closed"):
+        await alphapo.totals()
+
+
+async def test_a_journal_that_was_handed_in_is_not_closed_with_the_client(tmp_path: Path) -> None:
+    """Another client of its owner still uses it."""
+    journal = open_journal(tmp_path / "payments.db")
+    first, second = client(Wire(), journal=journal), client(Wire(), journal=journal)
+    await first.enqueue(request())
+
+    await first.aclose()
+
+    assert (await second.totals())["BTC"].requested == Decimal("0.0015")
+    await second.aclose()
+    await journal.aclose()
+
+
 # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -403,6 +428,21 @@ def test_the_health_of_a_client_is_told() -> None:
     assert after.oldest_doubt_at is not None
     assert EPOCH <= after.oldest_doubt_at < after.at
     assert 0.0 <= after.retry_budget_left < 100.0
+
+
+def test_the_oldest_doubt_is_that_of_the_row_in_doubt_for_longest() -> None:
+    """An alert on its age counts from the first withdrawal that may have arrived, not from the latest."""
+
+    async def story() -> float | None:
+        wire = Wire([LOST], [HTML_502] * 9)
+        async with client(wire, policy=RetryPolicy.none()) as alphapo:
+            for name in ("first", "second"):
+                with pytest.raises(WithdrawalUnknown):
+                    await alphapo.withdraw(request(name))
+                await asyncio.sleep(60)
+            return (await alphapo.health()).oldest_doubt_at
+
+    assert run(story()) == EPOCH
 
 
 def test_no_secret_signature_or_body_is_told_anywhere(caplog: pytest.LogCaptureFixture) -> None:
