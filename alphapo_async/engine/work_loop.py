@@ -380,7 +380,7 @@ class WorkLoop:
 
     async def _mark(self, result: BatchResult) -> None:
         row = await self._journal.find(self._context.account, result.request.foreign_id)
-        if row is not None and not row.reported and row.state == result.outcome:
+        if row is not None and row.state == result.outcome:
             await self._recorder.apply(row, _reported(row))
 
     async def _open(self) -> AsyncIterator[Row]:

@@ -709,10 +709,44 @@ def test_what_a_worker_does_nothing_for_is_freed_when_the_journal_went_back() ->
     assert run(story()) == [None, "held"]
 
 
+def test_a_withdrawal_that_alphapo_ended_is_recorded_again_in_a_journal_that_went_back() -> None:
+    """A caller has received the outcome; a forgotten foreign_id would be new to the journal."""
+
+    async def story() -> str | None:
+        journal = Standby()
+        engine = engine_of(Wire(), journal=journal)
+        await engine.lease.acquire()
+        row = await engine.recorder.record("f", ASKED)
+        declined = Attempt("one", Accepted(Withdrawal(id=7, foreign_id="f", status="declined")), 0.0, 0.0)
+        assert (await engine.recorder.apply(row, declined)).state == "failed"
+        await journal.fail_over()
+        await engine.recorder.epochs.look()
+        known = await journal.find("shop", "f")
+        return known and known.state
+
+    assert run(story()) == "failed"
+
+
+@pytest.mark.parametrize(("is_at_work", "lines"), [(False, ["request", "lease_expired"]), (True, ["request"])])
+def test_the_history_says_when_a_worker_freed_a_row_of_its_own(*, is_at_work: bool, lines: list[str]) -> None:
+    """The line shows the operator why the row is in doubt; a row that a flight works on is left as it is, and gets none."""
+
+    async def story() -> list[str]:
+        engine = engine_of(Wire())
+        await engine.lease.acquire()
+        row = await engine.recorder.record("f", replace(ASKED, worker=engine.lease.worker))
+        if is_at_work:
+            engine.registry.flights["f"] = cast("Flight", object())
+        await engine.recorder.free(row)
+        return [line.kind for line in await engine.journal.history("shop", "f")]
+
+    assert run(story()) == lines
+
+
 def test_a_no_that_waited_is_told_as_it_stands() -> None:
     """What is no "no", is another payment's or is unknown to the journal comes back as it is; a "no" that was undone does not."""
 
-    async def story() -> list[str]:
+    async def story() -> list[tuple[str, str | None]]:
         engine = engine_of(Wire(), journal=_Lasting(), clock=asyncio.get_running_loop().time)
         refused = WithdrawalRejected("No.", foreign_id="f", errors={})
         no = BatchResult(index=0, request=PAYMENT, withdrawal=None, error=refused)
@@ -725,12 +759,12 @@ def test_a_no_that_waited_is_told_as_it_stands() -> None:
             assert await engine.recorder.recheck(result) is result
         row = await engine.recorder.record("f", ASKED)
         await engine.recorder.apply(row, REFUSED)
-        outcomes: list[str] = [(await engine.recorder.recheck(no)).outcome]
+        results = [await engine.recorder.recheck(no)]
         await engine.recorder.apply(row, ACCEPTED)
-        outcomes.append((await engine.recorder.recheck(no)).outcome)
-        return outcomes
+        results.append(await engine.recorder.recheck(no))
+        return [(result.outcome, result.withdrawal and result.withdrawal.source) for result in results]
 
-    assert run(story()) == ["rejected", "accepted"]
+    assert run(story()) == [("rejected", None), ("accepted", "journal")]
 
 
 def test_the_rows_of_a_worker_that_is_gone_are_in_doubt_unless_they_were_not_begun() -> None:

@@ -44,6 +44,8 @@ from tests.support.wire import (
 )
 
 THROTTLED = reply(429, {})
+SIGNER = Signer("made-up-key", "made-up-secret")
+DECLINED = b'{"id":7,"foreign_id":"a","type":"withdrawal","status":"declined"}'
 POLICY = RetryPolicy(quiet=30.0, wait_initial=0.1, wait_max=1.0, attempts=3, deadline=5.0)
 
 
@@ -338,6 +340,7 @@ def test_work_frees_what_a_dead_worker_held() -> None:
         async with client(wire, journal=journal, policy=POLICY) as alphapo:
             working = asyncio.ensure_future(alphapo.work())
             await asyncio.sleep(60)
+            assert await journal.find_dead(EPOCH + 60) == []  # no later round goes through its rows again
             working.cancel()
         row = await journal.find("default", "a")
         assert row is not None
@@ -688,6 +691,99 @@ def test_what_somebody_paid_while_the_outcomes_were_taken_is_not_told_as_it_was(
         return answer, status
 
     assert run(story()) == ([("a", "not_sent"), ("c", "not_sent")], "processing")
+
+
+def test_what_ends_otherwise_while_its_outcome_is_taken_is_handed_out_again() -> None:
+    """The consumer gets "accepted", and AlphaPo declines the withdrawal before the consumer takes the next outcome."""
+    journal, events = Durable(), list[Event]()
+
+    async def story() -> list[list[tuple[str, str]]]:
+        async with client(Wire(), journal=journal, on_event=events.append) as alphapo:
+            await alphapo.enqueue(request("a"))
+            passes = [list[tuple[str, str]]()]
+            async for result in alphapo.resume():
+                passes[0].append((result.request.foreign_id, result.outcome))
+                async with alphapo.receive_callback(SIGNER.headers(DECLINED), DECLINED):
+                    pass
+            return [*passes, await passed(alphapo), await passed(alphapo)]
+
+    assert run(story()) == [[("a", "accepted")], [("a", "failed")], []]
+
+
+# ── claimed rows ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_work_that_is_cancelled_still_pays_the_claimed_rows_that_callers_wait_for() -> None:
+    """Only the worker ends: the client is open, and a caller that joined a claimed row gets its outcome."""
+    wire, names = Wire(seconds=1.0), "abcdef"
+
+    async def story() -> list[Any]:
+        async with client(wire, journal=Durable()) as alphapo:
+            for name in names:
+                await alphapo.enqueue(request(name))
+            working = asyncio.ensure_future(alphapo.work(concurrency=1))
+            await asyncio.sleep(0.1)
+            calls = [asyncio.ensure_future(alphapo.withdraw(request(name))) for name in names]
+            await asyncio.sleep(0.1)
+            working.cancel()
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [getattr(outcome, "status", outcome) for outcome in run(story())] == ["processing"] * len(names)
+    assert wire.posts == len(names)
+
+
+def test_a_worker_that_cannot_reach_alphapo_leaves_fresh_rows_to_others() -> None:
+    """It returns in an outage what it has claimed ahead, and keeps no row from a worker whose network works."""
+    journal, wire = Durable(), Wire()
+
+    async def story() -> None:
+        async with client(_Unreachable(), journal=journal, policy=POLICY) as cut_off:
+            for number in range(200):
+                await cut_off.enqueue(request(f"f-{number}"))
+            trying = asyncio.ensure_future(cut_off.work(concurrency=8))
+            await asyncio.sleep(10)
+            async with client(wire, journal=journal, policy=POLICY) as alphapo:
+                working = asyncio.ensure_future(alphapo.work())
+                await asyncio.sleep(10)
+                working.cancel()
+            trying.cancel()
+
+    run(story())
+    assert wire.posts == 200
+
+
+def test_a_full_page_is_followed_by_the_next_one_once_its_rows_have_begun() -> None:
+    """Rows in doubt beyond one page wait for no round, and no round is made for each row of the page."""
+    wire, names = Wire(), [f"f-{number:03}" for number in range(130)]
+
+    class Counting(Durable):
+        """A journal that counts how often it is asked for what is due."""
+
+        looks = 0
+
+        async def find_due(self, *what: Any, **how: Any) -> list[Row]:
+            """Count it."""
+            self.looks += 1
+            return await super().find_due(*what, **how)
+
+    journal = Counting()
+
+    async def story() -> None:
+        async with client(wire, journal=journal, policy=RetryPolicy.none()) as alphapo:
+            wire.always = LOST
+            for name in names:
+                with contextlib.suppress(WithdrawalError):
+                    await alphapo.withdraw(request(name))
+            wire.always = None
+            await asyncio.sleep(700)
+            wire.seen.clear()
+            working = asyncio.ensure_future(alphapo.work(concurrency=16))
+            await asyncio.sleep(0.9)
+            working.cancel()
+
+    run(story())
+    assert len({name for method, name in wire.seen if method == "GET"}) == 130
+    assert journal.looks == 2
 
 
 # ── a refused key ────────────────────────────────────────────────────────────────────────────────────────────────────
