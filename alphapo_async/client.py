@@ -191,10 +191,11 @@ class AlphapoClient:
             WithdrawalRejected: AlphaPo refused. No money moved.
             WithdrawalFailed: AlphaPo had it and ended it. No money moved.
             WithdrawalNotSent: it never arrived. No money moved.
-            WithdrawalUnknown: it is not known yet. Keep it pending.
+            WithdrawalUnknown: it is not known yet. Keep it pending: no refund, no new foreign_id.
             ForeignIdConflict: the foreign_id was already used for another payment, which stands: `existing`. This one was not sent.
             AuthenticationError: AlphaPo does not accept the key or the signature.
-            JournalError: nothing was sent, since it could not be recorded.
+            JournalError: the journal failed, and this call sent nothing. An earlier call may have sent it: keep it pending unless
+                `recorded` is False.
             ConfigurationError: the client is closed or belongs to another event loop; this call sent nothing.
         """
         due = None
@@ -232,7 +233,8 @@ class AlphapoClient:
         Raises:
             AuthenticationError: AlphaPo does not accept the key or the signature. Nothing more was taken; the results of all that was taken
                 have been yielded. So it is with the next ones.
-            JournalError: the journal failed.
+            JournalError: the journal failed. Nothing more was taken, and the results of all that was taken have been yielded: each of them
+                says whether its row must be kept pending.
             ConfigurationError: the client is closed, or belongs to another event loop.
             Exception: whatever `requests` raises.
         """
@@ -256,7 +258,8 @@ class AlphapoClient:
             WithdrawalNotSent, AuthenticationError: another call got it while this one waited for the journal. Nothing was enqueued:
                 call again.
             WithdrawalRejected, WithdrawalFailed: AlphaPo has refused it before, or ended it. Nothing was enqueued.
-            JournalError: it could not be recorded.
+            JournalError: it may not be recorded, and this call sent nothing. An earlier call may have recorded it, and a worker may have
+                sent it: keep it pending unless `recorded` is False.
             ConfigurationError: the journal ends with its process, or with a connection: it is not PostgreSQL, or there is no transaction;
                 the client is closed or belongs to another event loop.
         """

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from pathlib import PurePath
 
-from alphapo_async.cli.messages import advice, happened, is_key_refused, option_problem
+from alphapo_async.cli.messages import AN_EARLIER_CALL, advice, happened, is_key_refused, option_problem
 from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,
@@ -109,7 +109,8 @@ def nothing_sent(foreign_id: str | None = None) -> Iterator[None]:
         detail = error.detail.removesuffix("Nothing was sent.").rstrip()
         text = f"{detail} Nothing was sent."
         if foreign_id is not None:
-            text = f"Withdrawal {foreign_id!r}: nothing was sent by this call. {detail}"
+            keep = "" if error.recorded is False else f" {AN_EARLIER_CALL}"
+            text = f"Withdrawal {foreign_id!r}: nothing was sent by this call. {detail}{keep}"
         raise JournalError(text, recorded=error.recorded) from None
 
 

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from alphapo_async.core.errors import AlphapoError, JournalError, WithdrawalError, WithdrawalUnknown
 
 __all__ = [
+    "AN_EARLIER_CALL",
     "CHECK_THE_KEY",
     "advice",
     "happened",
@@ -20,6 +21,10 @@ __all__ = [
     "warning_text",
 ]
 
+AN_EARLIER_CALL: Final = (
+    "An earlier call may have sent it: keep it pending, do not refund it and do not pay it under a new foreign_id."
+)
+"""About a withdrawal that this call did not send, and of which the journal says nothing."""
 CHECK_THE_KEY: Final = "Check ALPHAPO_KEY, ALPHAPO_SECRET, the host and the key's IP allowlist"
 _KEEP: Final = "Keep it pending: do not refund it and do not pay it under a new foreign_id."
 _STEPS: Final = {
@@ -73,13 +78,15 @@ def happened(error: WithdrawalError | JournalError) -> str:
 
 def advice(error: WithdrawalError | JournalError, command: Literal["withdraw", "resume", "batch"] = "withdraw") -> str:
     """Return what to do now, with the options of the command that reports the error."""
-    kind = "journal" if isinstance(error, JournalError) else error.outcome
     steps = _STEPS_BY_COMMAND[command]
+    if isinstance(error, JournalError):
+        keep = "" if error.may_release_funds or error.foreign_id is None else f"{AN_EARLIER_CALL} "
+        return f"{keep}{steps['journal']}"
     if isinstance(error, WithdrawalUnknown) and error.reason == "key":
         return f"{_KEEP} No pass settles it without its key: add the key to that file, then run the same command again."
     if is_key_refused(error):
         return f"{steps['key_refused']} {_KEEP}"
-    return steps.get(kind, error.next_step)
+    return steps.get(error.outcome, error.next_step)
 
 
 def is_key_refused(error: object) -> bool:

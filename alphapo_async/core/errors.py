@@ -10,7 +10,7 @@
     │   ├── WithdrawalUnknown               not known yet: keep it pending
     │   ├── ForeignIdConflict               the foreign_id was already used for another payment, which stands
     │   └── AuthenticationError             AlphaPo does not accept the key or the signature
-    ├── JournalError                        nothing was sent; the journal could not be used
+    ├── JournalError                        this call sent nothing: the journal could not be used
     ├── AlphapoUnavailable                  a question to AlphaPo had no usable answer
     ├── CallbackError (ValueError)          what was delivered is not AlphaPo's, or cannot be read
     └── CallbackBusy                        another delivery of it is still being handled
@@ -203,7 +203,7 @@ class _AboutOne(AlphapoError):
     """What an error about one withdrawal carries besides its text."""
 
     outcome: ClassVar[Outcome]
-    """One of `failed`, `rejected`, `not_sent`, `unknown`, `conflict`, `key_refused`."""
+    """One of `failed`, `rejected`, `not_sent`, `unknown`, `conflict`, `key_refused`, as in a `BatchResult`."""
     is_retry_safe: ClassVar[bool]
     """Calling again with the same request is sensible and cannot pay twice."""
     next_step: ClassVar[str]
@@ -227,7 +227,7 @@ class _AboutOne(AlphapoError):
 
     @property
     def may_release_funds(self) -> bool:
-        """No money moved and none will under this request: the user's balance may be given back."""
+        """Whether the user's balance may be given back: True only where no money moved and none will under this request."""
         return self._may_release_funds
 
 
@@ -247,6 +247,7 @@ class WithdrawalRejected(WithdrawalError):
     """AlphaPo's words, from field name to texts."""
 
     outcome: ClassVar[Outcome] = "rejected"
+    """`rejected`, as in a `BatchResult`."""
     is_retry_safe = False
     next_step = "Correct the request, or give the funds back; resend_rejected=True sends the same request again."
     _may_release_funds = True
@@ -264,6 +265,7 @@ class WithdrawalFailed(WithdrawalError):
     """What AlphaPo last showed of it, a `Transaction` or a `Withdrawal`; None if only its status is still known."""
 
     outcome: ClassVar[Outcome] = "failed"
+    """`failed`, as in a `BatchResult`."""
     is_retry_safe = False
     next_step = "Give the funds back, or pay again under a new foreign_id."
     _may_release_funds = True
@@ -281,6 +283,7 @@ class WithdrawalNotSent(WithdrawalError):
     """`throttled`, `no connection`, `outage`, `queue`, `closed`, `expired`, `key refused` or, rarely, another word of `NotSentReason`."""
 
     outcome: ClassVar[Outcome] = "not_sent"
+    """`not_sent`, as in a `BatchResult`."""
     is_retry_safe = True
     next_step = "Call again with the same request when you like, or give the funds back."
     _may_release_funds = True
@@ -292,7 +295,10 @@ class WithdrawalNotSent(WithdrawalError):
 
 @with_field_docs
 class WithdrawalUnknown(WithdrawalError):
-    """It is not proved yet whether money moved: an attempt may have arrived."""
+    """It is not proved yet whether money moved: an attempt may have arrived.
+
+    Keep it pending: no refund, no new foreign_id. `work`, `resume`, a callback or the same call again settles it.
+    """
 
     reason: UnknownReason
     """Why, such as `in flight`, `no answer`, `not found`, `closing`, `held` or `journal`. `ended`: AlphaPo cancelled or declined it, and an
@@ -301,6 +307,7 @@ class WithdrawalUnknown(WithdrawalError):
     before the call, also why it was not sent: `outage`, `queue`, `throttled` or `no connection`."""
 
     outcome: ClassVar[Outcome] = "unknown"
+    """`unknown`, as in a `BatchResult`."""
     is_retry_safe = True
     _may_release_funds = False
 
@@ -377,6 +384,7 @@ class ForeignIdConflict(WithdrawalError):
     """The withdrawal that has the foreign_id."""
 
     outcome: ClassVar[Outcome] = "conflict"
+    """`conflict`, as in a `BatchResult`."""
     is_retry_safe = False
     _may_release_funds = False
 
@@ -408,6 +416,7 @@ class AuthenticationError(WithdrawalError):
     """AlphaPo's code, one of `bad_header_signature`, `required_header_signature`, `bad_header_key`, `required_header_key`."""
 
     outcome: ClassVar[Outcome] = "key_refused"
+    """`key_refused`, as in a `BatchResult`."""
     is_retry_safe = True
     next_step = "Check key, secret, base_url and the key's IP allowlist, then call again with the same request."
     _may_release_funds = True
@@ -424,7 +433,11 @@ class AuthenticationError(WithdrawalError):
 
 @with_field_docs
 class JournalError(_AboutOne):
-    """The journal could not be used, and this call sent nothing."""
+    """The journal could not be used, and this call sent nothing.
+
+    An earlier call may have sent the withdrawal. Unless `recorded` is False, keep it pending: no refund, no new foreign_id. The same call
+    again, once the journal works, settles it.
+    """
 
     recorded: bool | None
     """Whether the withdrawal stands in the journal. False only if the journal did not know it and could not take it. If it stands there,
@@ -434,15 +447,20 @@ class JournalError(_AboutOne):
     _may_release_funds = False
 
     def __init__(self, message: str, *, recorded: bool | None = False, **about: Any) -> None:
-        super().__init__(message, **about)
         self.recorded = recorded
+        super().__init__(message, **about)
 
     @property
     def next_step(self) -> str:  # type: ignore[override]
-        """What to do now, in a sentence."""
+        """What to do now, in a sentence or two."""
         if self.foreign_id is None:  # there is no request to repeat: it was opened, or read
             return "Try again once the journal works."
-        return "Call again with the same request once the journal works."
+        if self.recorded is False:
+            return "Call again with the same request once the journal works, or give the funds back."
+        return (
+            "An earlier call may have sent it: keep it pending, do not refund it and do not pay it under a new foreign_id. "
+            "Call again with the same request once the journal works."
+        )
 
     @property
     def detail(self) -> str:

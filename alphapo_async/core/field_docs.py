@@ -44,7 +44,7 @@ def with_field_docs(kind: type[T]) -> type[T]:
 
 
 def field_docs(kind: type) -> dict[str, str]:
-    """Return the text under each field of a class and of its bases in this package; nothing where there is no source."""
+    """Return the text under each field and property of a class and of its bases in this package; nothing where there is no source."""
     ours = [base for base in reversed(kind.__mro__) if base.__module__.startswith("alphapo_async.")]
     return {name: " ".join(text.split()) for base in ours for name, text in _own_docs(base)}
 
@@ -57,7 +57,10 @@ def _own_docs(kind: type) -> Iterator[tuple[str, str]]:
     except (OSError, TypeError):  # installed without its source, or made at run time
         return
     body = getattr(parsed, "body", [])
-    for field, text in pairwise(body):
+    for field, text in pairwise([*body, None]):
+        if isinstance(field, ast.FunctionDef) and "property" in map(ast.unparse, field.decorator_list):
+            yield field.name, ast.get_docstring(field) or ""
+            continue
         if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
             continue
         if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):

@@ -118,7 +118,7 @@ def _error_of_flight(result: FlightResult) -> WithdrawalError | JournalError:
     if result.why == "unrecorded":
         whose = "" if result.recorded is False else " by this call"
         return JournalError(
-            f"Withdrawal {result.foreign_id!r} was not sent{whose}: {result.detail}", recorded=result.recorded, **about
+            f"Withdrawal {result.foreign_id!r} was not sent{whose}. {result.detail}", recorded=result.recorded, **about
         )
     what = _LESS[result.why]
     if result.why == "journal" and not result.attempts:

@@ -748,7 +748,7 @@ class Flight:
         """Return what a caller gets whose time is up."""
         if not self._has_journal_answered:
             return FlightResult(
-                self._foreign_id, None, "unrecorded", "the journal has not answered in time.", recorded=None
+                self._foreign_id, None, "unrecorded", "The journal has not answered in time.", recorded=None
             )
         return FlightResult(self._foreign_id, self._row, "in flight" if self._row is not None else "held")
 

@@ -193,7 +193,7 @@ class Registry:
             ConfigurationError: the client was closed meanwhile.
         """
         loop = asyncio.get_running_loop()
-        began, wrong, recorded = loop.time(), "it could not be opened in time", None
+        began, wrong, recorded = loop.time(), "The journal could not be opened in time.", None
         try:
             async with asyncio.timeout_at(began + self._context.policy.deadline if due is None else due):
                 await self._lease.acquire()
@@ -206,7 +206,7 @@ class Registry:
         name = request.foreign_id if isinstance(request, WithdrawalRequest) else None
         self._observer.on_journal_failed(wrong, name)
         raise JournalError(
-            f"Withdrawal {name!r} was not sent by this call: {wrong}", recorded=recorded, foreign_id=name
+            f"Withdrawal {name!r} was not sent by this call. {wrong}", recorded=recorded, foreign_id=name
         )
 
     def encode(

@@ -173,9 +173,9 @@ DATABASE: Final = {
 
 
 def sentence(message: Message, detail: str = "") -> str:
-    """Return text and advice of a message, with what was found filled in."""
-    text = message.text.format(detail=detail)
-    return f"{text}: {message.advice}" if message.advice else text
+    """Return text and advice of a message, with what was found filled in; without the last period."""
+    text, advice = message.text.format(detail=detail), message.advice
+    return f"{text}. {advice[0].upper()}{advice[1:]}" if advice else text
 
 
 def file_error(path: Path, condition: str, detail: str = "", *, recorded: bool | None = None) -> JournalError:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from alphapo_async.cli.exit_codes import Exit, code_of, explain, nothing_sent, worst_of
-from alphapo_async.cli.messages import advice
+from alphapo_async.cli.messages import AN_EARLIER_CALL, advice
 from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,
@@ -131,13 +131,15 @@ def test_a_database_that_is_not_there_now_is_no_wrong_input(error: Exception) ->
 def test_whatever_fails_before_anything_can_leave_says_so() -> None:
     """With the name of the withdrawal, where there is one; an error about a withdrawal says itself what it means."""
     detail = "It has moved. Nothing was sent."
-    for foreign_id, result in (
-        (None, detail),
-        ("f", "Withdrawal 'f': nothing was sent by this call. It has moved."),
+    named = "Withdrawal 'f': nothing was sent by this call. It has moved."
+    for foreign_id, recorded, result in (
+        (None, None, detail),
+        ("f", None, f"{named} {AN_EARLIER_CALL}"),
+        ("f", False, named),
     ):
         with pytest.raises(JournalError) as caught, nothing_sent(foreign_id):
-            raise JournalError(detail, recorded=None)
-        assert (caught.value.detail, caught.value.recorded) == (result, None)
+            raise JournalError(detail, recorded=recorded)
+        assert (caught.value.detail, caught.value.recorded) == (result, recorded)
     about = JournalError("no", foreign_id="g")
     with pytest.raises(JournalError) as caught, nothing_sent("f"):
         raise about

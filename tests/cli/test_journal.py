@@ -238,7 +238,7 @@ def test_a_file_that_is_no_journal_is_wrong_input(tmp_path: Path) -> None:
     result = invoke("journal", "list", "--journal", str(path))
     assert result.exit_code == 2
     assert result.output == (
-        f"The journal '{path}': it is not a SQLite database: name another file; nothing in it was changed.\n"
+        f"The journal '{path}': it is not a SQLite database. Name another file; nothing in it was changed.\n"
     )
 
 
@@ -257,7 +257,7 @@ def test_a_file_is_copied_to_postgresql_and_closed_for_good(path: Path, tmp_path
     assert invoke("journal", "totals", ALPHAPO_JOURNAL=target).stdout == before
     again = invoke("journal", "totals", "--journal", str(path))
     assert again.exit_code == 2
-    assert "closed for good: use the journal in PostgreSQL" in again.stderr
+    assert "closed for good. Use the journal in PostgreSQL" in again.stderr
     for elsewhere in (str(tmp_path / "new.db"), "memory"):
         result = invoke("journal", "copy", elsewhere, "--journal", str(path))
         assert result.exit_code == 2

@@ -53,6 +53,7 @@ ERRORS: list[WithdrawalError | JournalError] = [
     ForeignIdConflict("No.", existing=Existing(state="open"), foreign_id="f"),
     AuthenticationError("No.", code="bad_header_key", foreign_id="f"),
     JournalError("No."),
+    JournalError("No.", recorded=None, foreign_id="f"),
 ]
 
 

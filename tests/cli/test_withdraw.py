@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from alphapo_async.cli.messages import AN_EARLIER_CALL
 from alphapo_async.cli.options import Access
 from alphapo_async.cli.withdraw import question, report
 from alphapo_async.core.errors import WithdrawalRejected, WithdrawalUnknown
@@ -82,7 +83,9 @@ def test_a_wrong_path_of_the_journal_is_wrong_input(local: Local, tmp_path: Path
     assert result.exit_code == 2
     lines = result.output.splitlines()
     assert lines[0].startswith("Withdrawal 'paying-nowhere': nothing was sent by this call. The journal ")
-    assert lines[0].endswith(f"{str(path)!r}: its folder does not exist: make it, or name another file.")
+    assert lines[0].endswith(
+        f"{str(path)!r}: its folder does not exist. Make it, or name another file. {AN_EARLIER_CALL}"
+    )
     assert lines[1:] == []
 
 

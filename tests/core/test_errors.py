@@ -143,6 +143,40 @@ def test_what_is_not_told_of_an_error_is_empty() -> None:
     assert (error.foreign_id, error.attempts, error.retry_after) == (None, 0, None)
     assert str(error) == "Disk full. Try again once the journal works."  # there is no request to repeat
     assert error.detail == "Disk full."
+
+
+@pytest.mark.parametrize("recorded", [True, None])
+def test_a_journal_error_keeps_a_withdrawal_pending_that_an_earlier_call_may_have_sent(
+    recorded: bool | None,  # noqa: FBT001 - a column
+) -> None:
+    """This call sent nothing; only where the journal surely has no row, no earlier call has sent it either."""
+    error = JournalError("Disk full.", recorded=recorded, **ABOUT)
+    assert error.next_step == (
+        "An earlier call may have sent it: keep it pending, do not refund it and do not pay it under a new foreign_id. "
+        "Call again with the same request once the journal works."
+    )
+    assert error.detail == "Disk full."
+    surely_new = JournalError("Disk full.", recorded=False, **ABOUT)
+    assert surely_new.next_step == "Call again with the same request once the journal works, or give the funds back."
+
+
+@pytest.mark.parametrize("error", ALL, ids=name_of)
+def test_help_shows_what_a_class_says_and_no_value_of_another_class(error: AlphapoError) -> None:
+    """The docstring names the one outcome of the class, and whether funds may be released."""
+    text = " ".join((type(error).__doc__ or "").split())
+    if isinstance(error, WithdrawalError | JournalError):
+        assert " may_release_funds: " in text
+        assert "One of `failed`, `rejected`" not in text
+    if isinstance(error, WithdrawalError):
+        assert f" outcome: `{error.outcome}`" in text
+
+
+@pytest.mark.parametrize("kind", [WithdrawalUnknown, JournalError])
+def test_help_says_what_to_do_while_nobody_knows(kind: type[AlphapoError]) -> None:
+    """A reader of the class alone neither refunds nor pays again."""
+    text = " ".join((kind.__doc__ or "").split())
+    for words in ("pending", "refund", "new foreign_id"):
+        assert words in text
     unavailable = AlphapoUnavailable("No answer.")
     assert (unavailable.http_status, unavailable.code, unavailable.retry_after) == (None, None, None)
 

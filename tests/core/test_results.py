@@ -453,17 +453,17 @@ def test_a_journal_that_failed_first_releases_funds_only_if_nothing_was_recorded
     may_release_funds: bool,  # noqa: FBT001 - likewise
 ) -> None:
     """What may have been written down may be sent later by `resume`."""
-    error = error_of(None, why="unrecorded", detail="the disk is full.", recorded=recorded, retry_after=2.5)
+    error = error_of(None, why="unrecorded", detail="The disk is full.", recorded=recorded, retry_after=2.5)
     assert isinstance(error, JournalError)
     assert (error.recorded, error.may_release_funds) == (recorded, may_release_funds)
     whose = "" if recorded is False else " by this call"
-    assert str(error) == f"Withdrawal 'payout-17' was not sent{whose}: the disk is full. {error.next_step}"
+    assert str(error) == f"Withdrawal 'payout-17' was not sent{whose}. The disk is full. {error.next_step}"
     assert (error.foreign_id, error.attempts, error.retry_after) == ("payout-17", 0, 2.5)
 
 
 def test_nothing_counts_as_recorded_unless_it_is_said() -> None:
     """A flight that says nothing of it has written nothing down."""
-    error = error_of(None, why="unrecorded", detail="the disk is full.")
+    error = error_of(None, why="unrecorded", detail="The disk is full.")
     assert isinstance(error, JournalError)
     assert error.recorded is False
 

@@ -963,7 +963,7 @@ def test_a_journal_that_is_slower_than_the_deadline_is_told_as_such() -> None:
     async def story() -> str:
         async with client(wire, journal=Slow()) as alphapo:
             with pytest.raises(
-                JournalError, match=r"by this call: the journal has not answered in time\. Call"
+                JournalError, match=r"by this call\. The journal has not answered in time\. An earlier"
             ) as caught:
                 await alphapo.withdraw(request(), deadline=1.0)
             assert (caught.value.recorded, wire.posts) == (None, 0)

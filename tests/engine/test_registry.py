@@ -322,8 +322,8 @@ class _Shy(Durable):
     ("seconds", "deadline", "says", "recorded"),
     [
         (0.0, None, "It is on fire.", False),
-        (90.0, None, "it could not be opened in time", None),
-        (9.0, 1.0, "it could not be opened in time", None),
+        (90.0, None, "The journal could not be opened in time.", None),
+        (9.0, 1.0, "The journal could not be opened in time.", None),
     ],
 )
 def test_a_journal_that_does_not_open_is_told_in_time(
@@ -336,7 +336,7 @@ def test_a_journal_that_does_not_open_is_told_in_time(
         alphapo = client(wire, journal=_Shy(seconds))
         with pytest.raises(JournalError) as caught:
             await alphapo.withdraw(request(), deadline=deadline)
-        assert str(caught.value).startswith(f"Withdrawal 'payout-17' was not sent by this call: {says}")
+        assert str(caught.value).startswith(f"Withdrawal 'payout-17' was not sent by this call. {says}")
         assert (caught.value.recorded, caught.value.foreign_id) == (recorded, "payout-17")
         await alphapo.aclose()
         return asyncio.get_running_loop().time()

@@ -46,7 +46,7 @@ async def fill(journal: Any, many: int = 0) -> None:
         await journal.leave(worker, 9.0)
 
 
-CLOSED = r"was copied to PostgreSQL \(`alphapo journal copy`\) and closed for good: use the journal in PostgreSQL"
+CLOSED = r"was copied to PostgreSQL \(`alphapo journal copy`\) and closed for good\. Use the journal in PostgreSQL"
 
 
 async def test_everything_arrives_and_the_file_is_closed_for_good(both: dict[str, Any]) -> None:

@@ -46,5 +46,5 @@ def test_an_error_names_its_journal() -> None:
     assert error.detail.startswith("The journal 'payouts.db': it has 2 hard links, and")
     assert error.recorded is False
     error = database_error("postgresql://db/payouts", "privilege", "USAGE on schema s")
-    assert error.detail.startswith("The journal at postgresql://db/payouts: the user lacks USAGE on schema s: grant it")
+    assert error.detail.startswith("The journal at postgresql://db/payouts: the user lacks USAGE on schema s. Grant it")
     assert error.recorded is None

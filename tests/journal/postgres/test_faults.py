@@ -260,7 +260,7 @@ def test_what_is_not_named_in_the_error_is_left_out() -> None:
     """A setting without a name, and a privilege that nobody could look up."""
     assert "the setting '?' of its URL" in journal_error("db", asyncpg.UndefinedObjectError("no")).detail
     assert (
-        "lacks a privilege for that: grant it" in journal_error("db", asyncpg.InsufficientPrivilegeError("no")).detail
+        "lacks a privilege for that. Grant it" in journal_error("db", asyncpg.InsufficientPrivilegeError("no")).detail
     )
 
 

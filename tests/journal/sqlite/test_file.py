@@ -136,7 +136,7 @@ def test_an_older_sqlite_is_refused_beside_a_log_that_it_may_lose(path: Path) ->
             opened_by(path, OLD)
         said = journal_error(path, caught.value).detail
         assert mode_of(new) == "wal"
-    assert "the SQLite of this process (3.40.1) may lose commits: end the other process first" in said
+    assert "the SQLite of this process (3.40.1) may lose commits. End the other process first" in said
     with contextlib.closing(opened_by(path, OLD)) as old, contextlib.closing(opened_by(path, NEW)) as new:
         assert [mode_of(one) for one in (old, new)] == ["truncate"] * 2
 
@@ -222,7 +222,7 @@ def refused(path: Path) -> str:
 def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
     """It is not made: a wrong name must not begin a new journal."""
     folder = tmp_path / "nowhere"
-    assert "its folder does not exist: make it, or name another file. " in refused(folder / "payouts.db")
+    assert "its folder does not exist. Make it, or name another file. " in refused(folder / "payouts.db")
 
 
 def test_many_processes_may_open_a_journal_that_none_of_them_has_made_yet(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_database_of_somebody_else_that_holds_nothing_yet_is_refused(path: Pat
     other.execute("pragma user_version = 7")
     other.close()
     before = path.read_bytes()
-    text = "is not a journal of this library: name another file. Nothing in it was changed."
+    text = "is not a journal of this library. Name another file. Nothing in it was changed."
     assert refused(path).startswith(f"The journal {str(path)!r}: it {text}")
     assert path.read_bytes() == before != b""
 
@@ -283,7 +283,7 @@ def test_a_newer_schema_is_refused_where_this_release_cannot_use_it(path: Path) 
     with contextlib.closing(connect(path)) as connection:
         connection.execute(f"pragma user_version = {SCHEMA + 2}")
         connection.execute(f"update journal set readable_from = {SCHEMA + 1}, needs_release = '0.2.0'")
-    text = "its schema is 3, for alphapo-async 0.2.0 and newer; this release knows 1): use that release. Nothing in it was changed. "
+    text = "its schema is 3, for alphapo-async 0.2.0 and newer; this release knows 1). Use that release. Nothing in it was changed. "
     assert refused(path).startswith(f"The journal {str(path)!r}: it was written by a newer release ({text}")
 
 
@@ -359,7 +359,7 @@ def test_a_file_that_is_no_journal_is_none_on_a_read_only_mount_either(tmp_path:
 def test_a_folder_in_its_place_is_refused(path: Path) -> None:
     """It cannot be opened."""
     path.mkdir()
-    assert "it is a folder: name a file in it" in refused(path)
+    assert "it is a folder. Name a file in it" in refused(path)
 
 
 def test_a_copy_is_whole_and_its_owner_s_alone(path: Path, tmp_path: Path) -> None:

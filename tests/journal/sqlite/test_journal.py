@@ -412,7 +412,7 @@ async def test_a_line_that_another_wrote_in_its_place_is_not_taken_for_it(path: 
 async def test_a_commit_that_keeps_failing_leaves_nobody_sure(path: Path) -> None:
     """`recorded` is None, with the file and what to do; the journal works again when the disk does."""
     journal = await failing(path, {"commit": ["database or disk is full"] * 2})
-    with pytest.raises(JournalError, match="its disk is full: make room") as caught:
+    with pytest.raises(JournalError, match=r"its disk is full\. Make room") as caught:
         await learn(journal, "a", asked("a"))
     assert caught.value.recorded is None
     assert await journal.find(ACCOUNT, "a") is None

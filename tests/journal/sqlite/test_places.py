@@ -156,7 +156,7 @@ def test_what_the_system_says_counts_more_than_a_list(path: Path, tmp_path: Path
 
 def test_a_file_that_is_mounted_by_itself_is_refused(path: Path, tmp_path: Path) -> None:
     """With the advice to mount its folder; a folder that is mounted is right, and so is a name with a blank."""
-    with pytest.raises(JournalError, match=r"is a mount point by itself.* mount the folder it is in"):
+    with pytest.raises(JournalError, match=r"is a mount point by itself.* Mount the folder it is in"):
         place_of(path, listed(tmp_path, "ext4", path.resolve()))
     line = "1 1 0:1 / {} rw - ext4 disk rw\n"
     assert is_mounted(Path("/srv/my journal.db"), line.format("/srv/my\\040journal.db") + "short line\n")
@@ -176,5 +176,5 @@ def test_a_file_with_a_second_name_is_refused(path: Path, tmp_path: Path) -> Non
 
 def test_a_folder_that_is_missing_is_not_made(tmp_path: Path) -> None:
     """A wrong name must not begin a new journal."""
-    with pytest.raises(JournalError, match="does not exist: make it, or name another file"):
+    with pytest.raises(JournalError, match=r"does not exist\. Make it, or name another file"):
         place_of(tmp_path / "nowhere" / "payouts.db")
