@@ -340,8 +340,6 @@ class Flight:
         if known is None:
             # The journal went back and has forgotten the row: it is recorded again, as one of before, and frozen.
             known = await self._write_again()
-        if self._recorder.epochs.number != self._journal.epoch.number:
-            await self._recorder.watch_epoch()
         # What is not recorded yet, or came while the journal was read, is newer than an open row.
         is_news = self._row is row and not self._unwritten
         if is_news or known.state != "open" or known.holder != self._worker:

@@ -145,7 +145,7 @@ class Recorder:
         for _ in range(_READINGS):
             row = await self._journal.update(self._account, foreign_id, change)
             if self.epochs.number != self._journal.epoch.number:
-                await self.watch_epoch()
+                await self._watch_epoch()
             # A "no", and a conflict with another payment, may have been undone while they were on their way.
             is_same = row.revision is asked.revision or row.revision.is_same_payment(asked.revision)
             is_lasting = is_same and row.state not in NEGATIVE_STATES
@@ -432,7 +432,7 @@ class Recorder:
 
     # ── a journal that went back in time ─────────────────────────────────────────────────────────────────────────────
 
-    async def watch_epoch(self) -> None:
+    async def _watch_epoch(self) -> None:
         """Confirm the lease in a journal that was just seen to have gone back, and report it; without that nothing is sent."""
         with self._supervisor.attempt("epoch watch"), contextlib.suppress(JournalError):
             await self.epochs.look()

@@ -947,6 +947,23 @@ def test_a_row_held_beyond_the_deadline_is_unknown() -> None:
     assert outcome.reason == "held"
 
 
+def test_waiting_for_another_worker_adds_one_line_to_the_history() -> None:
+    """A caller looks at a held row many times; the history has its request once, and is not written at each look."""
+    journal, wire = Durable(), Wire(seconds=10.0)
+
+    async def story() -> list[tuple[str, int]]:
+        async with client(wire, journal=journal) as one, client(wire, journal=journal) as other:
+            first = asyncio.ensure_future(one.withdraw(request()))
+            await asyncio.sleep(0.1)
+            with pytest.raises(WithdrawalUnknown):
+                await other.withdraw(request(), deadline=5.0)
+            await first
+            lines = await journal.history("default", "payout-17")
+            return [(line.what, line.count) for line in lines if line.kind == "request"]
+
+    assert run(story()) == [("recorded", 1), ("open already", 1)]
+
+
 def test_a_journal_that_is_slower_than_the_deadline_is_told_as_such() -> None:
     """Nothing was sent by then; what it writes down later is sent all the same, and calling again shares it."""
 
@@ -1943,6 +1960,20 @@ def test_a_body_that_follows_a_look_up_leaves_only_while_the_row_is_held() -> No
 
     run(story())
     assert (wire.posts, wire.look_ups) == (0, 1)
+
+
+def test_the_history_says_why_a_worker_did_not_send_a_row_that_has_time() -> None:
+    """A connection that is not made is not shown as an expiry: the row is still to be sent."""
+    journal = Durable()
+
+    async def story() -> list[str]:
+        async with client(Wire([NO_CONNECTION]), journal=journal) as alphapo:
+            await alphapo.enqueue(request("f"), expires_in=50.0)
+            row = _row(await journal.find("default", "f"))
+            await alphapo._registry.settle(row, may_resend=True)
+            return [line.what for line in await journal.history("default", "f") if line.kind == "released"]
+
+    assert run(story()) == ["no connection"]
 
 
 async def _of_claimed(journal: Durable, wire: Wire, change: Callable[[Row], Row], seconds: float = 0.0) -> str:
