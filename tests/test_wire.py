@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -218,6 +219,19 @@ def test_what_lies_unread_in_a_socket_is_seen(watch: Callable[[Any], Callable[[]
         assert is_unread()
 
 
+@pytest.mark.parametrize("watch", [watch_by_poll, watch_by_select])
+def test_looking_into_a_socket_does_not_wait(watch: Callable[[Any], Callable[[], bool]]) -> None:
+    """Each request on a pooled connection looks once, and a millisecond of waiting would stop the event loop for as long."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        is_unread, seconds = watch(ours), list[float]()
+        for _ in range(50):
+            began = time.perf_counter()
+            assert not is_unread()
+            seconds.append(time.perf_counter() - began)
+        assert min(seconds) < 0.0005
+
+
 def test_a_descriptor_that_select_cannot_take_counts_as_unread() -> None:
     """The request leaves on a fresh connection instead."""
     assert watch_by_select(SimpleNamespace(fileno=lambda: 1_000_000))()
@@ -371,6 +385,7 @@ async def test_an_exchange_whose_time_is_up_writes_nothing() -> None:
     exchange = new_exchange()
     exchange.write(0.0)
     exchange.attach(SimpleNamespace(protocol=_Protocol(transport, []), close=lambda: None))  # type: ignore[arg-type]
+    assert exchange.is_attached
     exchange.prepare(b"x")
     exchange.due = 1.0
     exchange.write(1.0)

@@ -616,6 +616,25 @@ def test_an_error_of_the_queue_does_not_stop_it() -> None:
     assert run(story()) == (["limiter"], 0.0)
 
 
+def test_a_queue_that_works_again_is_not_shown_as_failing() -> None:
+    """Ten failures, each followed by a success, raise no alert: only failures in a row count."""
+
+    async def story() -> tuple[str, ...]:
+        yard, loop = Yard(1), asyncio.get_running_loop()
+        for _ in range(10):
+            held = await yard.enter(Priority.FIRST)
+            slots, yard.limiter._slots = yard.limiter._slots, None  # type: ignore[assignment]
+            place = yard.limiter.queue(Priority.FIRST, loop)
+            yard.limiter._slots = slots
+            yard.limiter.release(held, NO)
+            permit = await yard.limiter.wait_in(place)
+            assert permit is not None
+            yard.limiter.release(permit, NO)
+        return yard.supervisor.failing
+
+    assert run(story()) == ()
+
+
 def test_a_slot_is_given_back_whatever_is_wrong_with_the_reply() -> None:
     """Else the queue would stand still after a hundred errors."""
 

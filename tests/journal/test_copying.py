@@ -223,6 +223,7 @@ async def test_a_copy_that_differs_is_found_out(
     with pytest.raises(JournalError, match=expected) as caught:
         await copy_journal(both["file"], Careless(spoil), 100.0)
     assert caught.value.recorded is None
+    assert "source is unchanged: keep it, and drop the target" in str(caught.value)
     await learn(both["file"], "f", asked("f"))
 
 

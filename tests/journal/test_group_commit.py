@@ -120,6 +120,25 @@ def test_a_write_that_may_lag_and_comes_during_a_group_begins_none_behind_it() -
     run(story())
 
 
+def test_no_group_begins_while_another_one_is_stored() -> None:
+    """Writes that may lag came one after the other; an urgent one took them along, and nothing of their plans is left."""
+
+    async def story() -> None:
+        loop, store = asyncio.get_running_loop(), _Store()
+        asking = []
+        for number in (1, 2):
+            asking.append(asyncio.ensure_future(store.ask(number, may_lag=True)))
+            await asyncio.sleep(LAG / 4)
+        asking.append(asyncio.ensure_future(store.ask(3)))
+        await asyncio.sleep(LAG / 4)
+        asking.append(asyncio.ensure_future(store.ask(4)))
+        await asyncio.gather(*asking)
+        assert store.groups == [[1, 2, 3], [4]]
+        assert loop.time() == pytest.approx(LAG / 2 + 2)
+
+    run(story())
+
+
 def test_an_error_that_no_future_takes_comes_as_another_one() -> None:
     """A change that a caller hands in may raise anything."""
 

@@ -46,6 +46,8 @@ def test_a_database_is_known_by_its_scheme(name: str, *, is_one: bool) -> None:
         ("postgresql://payer:@db/payouts", True),
         ("postgresql://db/payouts?user=payer&password=hunter2", True),
         ("postgresql://db/payouts?PASSWORD=", True),
+        ("postgresql://db/payouts?sslpassword=hunter2", True),
+        ("postgresql://db/payouts?passfile=/home/payer/.pgpass", True),
         ("postgresql://[db/payouts", True),
         ("postgresql://payer@db:5432/payouts?sslmode=require", False),
         ("postgresql:///payouts?host=/run/postgresql", False),
@@ -228,6 +230,19 @@ def test_what_a_name_means_is_what_was_written(name: str) -> None:
 )
 def test_a_url_may_name_several_hosts(url: str) -> None:
     """A client finds the primary among them after a failover."""
+    assert check_url(url) == url
+
+
+def test_a_url_may_have_every_setting_of_the_driver_and_the_usual_ones_of_the_server() -> None:
+    """A URL that works with the driver works here; only what the server would refuse is refused."""
+    url = (
+        "postgresql://db/payouts?host=1&port=1&dbname=1&database=1&user=1&password=1&passfile=1&service=1&sslmode=1&sslcert=1"
+        "&sslkey=1&sslrootcert=1&sslcrl=1&sslpassword=1&sslnegotiation=1&ssl_min_protocol_version=1&ssl_max_protocol_version=1"
+        "&target_session_attrs=1&krbsrvname=1&gsslib=1&application_name=1&client_encoding=1"
+        "&idle_in_transaction_session_timeout=1&lock_timeout=1&options=1&search_path=1&statement_timeout=1"
+        "&tcp_keepalives_count=1&tcp_keepalives_idle=1&tcp_keepalives_interval=1&tcp_user_timeout=1&timezone=1"
+        "&failover=1&schema=1"
+    )
     assert check_url(url) == url
 
 
