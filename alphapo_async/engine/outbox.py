@@ -9,14 +9,11 @@ from msgspec.structs import replace
 
 from alphapo_async.core.errors import ConfigurationError, WithdrawalError
 from alphapo_async.core.evidence import Requested
-from alphapo_async.core.history import recorded
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.rate_limit import Priority
 from alphapo_async.core.results import FlightResult, conflict_with, to_outcome
 from alphapo_async.core.row import NEGATIVE_STATES, Row, is_stale_no
 from alphapo_async.core.setting_checks import check_seconds
-from alphapo_async.core.transitions import new_row
-from alphapo_async.core.version import __version__
 from alphapo_async.engine.context import host_of
 from alphapo_async.engine.engine import Engine
 from alphapo_async.journal import Outbox
@@ -79,10 +76,8 @@ class OutboxWriter:
             ConfigurationError: the journal is not PostgreSQL.
         """
         asked, context = self._left_to_workers(request, None), self._context
-        row = new_row(context.account, request.foreign_id, asked, 0.0, is_durable=True, lines=1)
-        line = recorded(asked, 0.0, __version__)
         host, seconds = host_of(context.base_url), check_seconds("expires_in", expires_in)
-        return self._outbox().enqueue_statement(row, line, host, seconds, context.policy.resend_within)
+        return self._outbox().enqueue_statement(context.account, asked, host, seconds, context.policy.resend_within)
 
     def _outbox(self) -> Outbox:
         if isinstance(self._journal, Outbox):

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from alphapo_async.core.claims import Claim, ClaimedRows
 from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.evidence import Requested
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Change, Entry
 from alphapo_async.core.models import Totals
@@ -95,8 +96,10 @@ class Outbox(Protocol):
         """
         ...
 
-    def enqueue_statement(self, row: Row, line: Entry, host: str, expires_in: float, resend_within: float) -> str:
-        """Return a statement that records this row, with the first line of its history, inside the transaction in which it runs."""
+    def enqueue_statement(
+        self, account: str, asked: Requested, host: str, expires_in: float, resend_within: float
+    ) -> str:
+        """Return a statement that records what is asked for, for the workers, inside the transaction in which it runs."""
         ...
 
 

@@ -23,7 +23,7 @@ from alphapo_async.core.evidence import (
     Requested,
     Revision,
 )
-from alphapo_async.core.history import Change, Entry
+from alphapo_async.core.history import Change
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.replies import Accepted, Found, InDoubt, NoneFound, Rejected
 from alphapo_async.core.results import BatchResult
@@ -107,7 +107,7 @@ def test_a_withdrawal_can_be_recorded_within_a_transaction() -> None:
             asked_of.append(connection)
             return await self.update(account, foreign_id, change)
 
-        def enqueue_statement(self, row: Row, line: Entry, host: str, expires_in: float) -> str:
+        def enqueue_statement(self, account: str, asked: Requested, host: str, expires_in: float) -> str:
             """Return nothing that could be run."""
             return ""
 

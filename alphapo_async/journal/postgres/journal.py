@@ -25,6 +25,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from alphapo_async.core.claims import Claim, ClaimedRows
 from alphapo_async.core.errors import ConfigurationError, JournalError
+from alphapo_async.core.evidence import Requested
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Change, Entry, is_stored
 from alphapo_async.core.models import Totals
@@ -266,10 +267,12 @@ class PostgresJournal:
                 return row
             await self._look(fetch)
 
-    def enqueue_statement(self, row: Row, line: Entry, host: str, expires_in: float, resend_within: float) -> str:
-        """Return a statement that records this row, with the first line of its history, inside the transaction in which it runs."""
+    def enqueue_statement(
+        self, account: str, asked: Requested, host: str, expires_in: float, resend_within: float
+    ) -> str:
+        """Return a statement that records what is asked for, for the workers, inside the transaction in which it runs."""
         times = {"expires_in": expires_in, "resend_within": resend_within}
-        return self._rows.enqueue_statement(row, line, host, times, failover_is_lossless=self._is_lossless)
+        return self._rows.enqueue_statement(account, asked, host, times, failover_is_lossless=self._is_lossless)
 
     async def find(self, account: str, foreign_id: str) -> Row | None:
         """Return the row, None if the journal has none."""

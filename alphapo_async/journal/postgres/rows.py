@@ -15,13 +15,14 @@ import msgspec
 from msgspec.structs import asdict, replace
 
 from alphapo_async.core.claims import Claim
-from alphapo_async.core.evidence import Claimed, Revision
+from alphapo_async.core.evidence import Claimed, Requested, Revision
 from alphapo_async.core.history import Entry, merged
 from alphapo_async.core.models import Totals
 from alphapo_async.core.next_step import due_at
 from alphapo_async.core.row import Row
 from alphapo_async.core.row_format import to_record, written
 from alphapo_async.core.transitions import apply
+from alphapo_async.core.version import __version__
 from alphapo_async.journal.copying import Kept
 from alphapo_async.journal.postgres.schema import queries
 from alphapo_async.journal.stored_rows import Readable, sums, unpack
@@ -66,7 +67,7 @@ class PostgresRows:
         self._readable = Readable()
 
     def enqueue_statement(
-        self, row: Row, line: Entry, host: str, times: Mapping[str, float], *, failover_is_lossless: bool
+        self, account: str, asked: Requested, host: str, times: Mapping[str, float], *, failover_is_lossless: bool
     ) -> str:
         """Return the statement that records a new row for the workers: the database reads its columns from the body.
 
@@ -76,13 +77,13 @@ class PostgresRows:
         It has no parameters, and no character that any driver takes for one: what is handed over stands in it as hexadecimal digits.
         """
         handed = {
-            "account": row.account,
+            "account": account,
             "host": host,
-            "key_fingerprint": row.key_fingerprint,
-            "body": row.revision.body.hex(),
+            "key_fingerprint": asked.key,
+            "body": asked.revision.body.hex(),
         }
-        asked = _encode({**handed, **times, "failover_is_lossless": failover_is_lossless, "release": line.release})
-        return f"select {self._schema}.enqueue(decode('{asked.hex()}', 'hex'))"
+        text = _encode({**handed, **times, "failover_is_lossless": failover_is_lossless, "release": __version__})
+        return f"select {self._schema}.enqueue(decode('{text.hex()}', 'hex'))"
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -14,7 +14,6 @@ from alphapo_async.core.row import Row, is_frozen, is_stale_no
 from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.postgres.identity import Identity, stamp_of
 from alphapo_async.journal.postgres.journal import PostgresJournal
-from tests.journal.postgres.test_rows import BEGUN
 from tests.support import postgres
 from tests.support.journal_suite import ACCOUNT, asked, learn
 
@@ -160,18 +159,16 @@ async def test_a_statement_enqueues_in_the_epoch_that_it_finds(
     server: PostgresConnection, journal: PostgresJournal
 ) -> None:
     """A new id is looked up first; a frozen row is recorded anew, in doubt from its first recording."""
-    wanted = new_row(ACCOUNT, "new", asked("new", worker=None), 0.0, is_durable=True)
-    again = new_row(ACCOUNT, "left", asked("left", worker=None), 0.0, is_durable=True)
     await server.be("x/00000002")
-    for row in (wanted, again):
-        await postgres.execute(journal.enqueue_statement(row, BEGUN, "h", 100.0, 100.0))
+    for foreign_id in ("new", "left"):
+        await postgres.execute(journal.enqueue_statement(ACCOUNT, asked(foreign_id), "h", 100.0, 100.0))
     new, left = await journal.find(ACCOUNT, "new"), await journal.find(ACCOUNT, "left")
     assert new is not None
     assert left is not None
     assert (new.epoch, new.needs_look_up, new.earlier_request_possible) == (1, True, True)
     assert (left.epoch, left.needs_look_up, left.doubt_since) == (1, True, 5.0)
     assert left.could_leave_until == pytest.approx(await journal.time(), abs=5)
-    await postgres.execute(journal.enqueue_statement(again, BEGUN, "h", 100.0, 100.0))
+    await postgres.execute(journal.enqueue_statement(ACCOUNT, asked("left"), "h", 100.0, 100.0))
     assert await journal.find(ACCOUNT, "left") == left
 
 

@@ -719,8 +719,7 @@ async def test_a_database_that_hides_its_identity_is_a_caution(journal: Postgres
 
 async def test_a_statement_for_the_workers_names_the_journals_own_tables(journal: PostgresJournal) -> None:
     """Wherever it is run."""
-    row = new_row(ACCOUNT, "f", asked("f"), 0.0, is_durable=True)
-    statement = journal.enqueue_statement(row, BEGUN, "h", 100.0, 100.0)
+    statement = journal.enqueue_statement(ACCOUNT, asked("f"), "h", 100.0, 100.0)
     await journal.find(ACCOUNT, "f")
     await postgres.execute(statement)
     assert names(await journal.find_open(ACCOUNT, None, 9)) == ["f"]

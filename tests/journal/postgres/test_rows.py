@@ -11,12 +11,13 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.claims import Claim
-from alphapo_async.core.evidence import Claimed, Revision
+from alphapo_async.core.evidence import Claimed, Requested, Revision
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.redaction import redacted
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import apply, new_row
+from alphapo_async.core.version import __version__
 from alphapo_async.journal.copying import Kept
 from alphapo_async.journal.postgres.rows import Draft, Fetch, Name, PostgresRows, StoredRow, stored
 from alphapo_async.journal.postgres.schema import queries, tables
@@ -232,7 +233,7 @@ async def test_a_row_can_be_enqueued_by_a_statement_without_parameters(fetch: Fe
     """By the database's clock, once, and for one payment only."""
     strange = asked("it's :a %s \\ 😀", worker=None)
     wanted = new_row("default", "it's :a %s \\ 😀", strange, 0.0, is_durable=True)
-    statement = ROWS.enqueue_statement(wanted, BEGUN, "h", TIMES, failover_is_lossless=False)
+    statement = ROWS.enqueue_statement("default", strange, "h", TIMES, failover_is_lossless=False)
     assert statement.translate({ord(sign): None for sign in ":%$?"}) == statement
     assert [each[0] for each in await fetch(statement)] == [True]
     assert [each[0] for each in await fetch(statement)] == [False]
@@ -242,29 +243,30 @@ async def test_a_row_can_be_enqueued_by_a_statement_without_parameters(fetch: Fe
     assert found.row.expires_at == pytest.approx(found.row.created_at + 100)
     assert same(replace(found.row, created_at=0.0, expires_at=None), replace(wanted, lines=1, reported=False))
     [begun] = await ROWS.history_of(fetch, ("default", wanted.foreign_id))
-    assert replace(begun, at=0.0) == replace(BEGUN, what="enqueued")
+    assert replace(begun, at=0.0) == replace(BEGUN, what="enqueued", release=__version__)
     assert begun.at == found.row.created_at
 
 
 @pytest.mark.parametrize(
-    ("row", "host", "spoil", "error"),
+    ("second", "host", "spoil", "error"),
     [
-        (row("a", "2"), "h", "", asyncpg.UniqueViolationError),
-        (row("a", "2"), "h", "update s.withdrawals set state = 'rejected'", asyncpg.UniqueViolationError),
-        (row("a"), "h", "update s.withdrawals set state = 'not_sent'", asyncpg.UniqueViolationError),
-        (row("b"), "another", "", asyncpg.CheckViolationError),
+        (asked("a", "2"), "h", "", asyncpg.UniqueViolationError),
+        (asked("a", "2"), "h", "update s.withdrawals set state = 'rejected'", asyncpg.UniqueViolationError),
+        (asked("a"), "h", "update s.withdrawals set state = 'not_sent'", asyncpg.UniqueViolationError),
+        (asked("b"), "another", "", asyncpg.CheckViolationError),
     ],
 )
-async def test_what_must_not_be_enqueued_is_refused(fetch: Fetch, row: Row, host: str, spoil: str, error: Any) -> None:
+async def test_what_must_not_be_enqueued_is_refused(
+    fetch: Fetch, second: Requested, host: str, spoil: str, error: Any
+) -> None:
     """Another payment, one that was tried in vain, or another host's."""
-    first = new_row("default", "a", asked("a"), 0.0, is_durable=True)
-    await fetch(ROWS.enqueue_statement(first, BEGUN, "h", TIMES, failover_is_lossless=False))
+    await fetch(ROWS.enqueue_statement("default", asked("a"), "h", TIMES, failover_is_lossless=False))
     if spoil:
         await fetch(spoil)
     with pytest.raises(
         error, match=r"(not|nothing was) enqueued|enqueue it again|moved no money \(rejected\); enqueue this one"
     ):
-        await fetch(ROWS.enqueue_statement(row, BEGUN, host, TIMES, failover_is_lossless=False))
+        await fetch(ROWS.enqueue_statement("default", second, host, TIMES, failover_is_lossless=False))
 
 
 def test_bytes_that_another_release_wrote_are_the_same_payment() -> None:

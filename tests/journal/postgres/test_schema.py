@@ -12,9 +12,7 @@ import pytest
 
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import Requested, Revision
-from alphapo_async.core.history import Entry
 from alphapo_async.core.models import WithdrawalRequest, requested_figure
-from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.postgres.rows import PostgresRows
 from alphapo_async.journal.postgres.schema import MIGRATIONS, Role, grants, queries, tables
 from alphapo_async.journal.schema_version import SCHEMA, THIS
@@ -72,10 +70,8 @@ async def connect() -> AsyncIterator[tuple[str, Connect]]:
 def statement(schema: str, payment: WithdrawalRequest, host: str = "h") -> str:
     """Return the statement of a client that enqueues a payment."""
     wanted = Requested(None, Revision(encode_body(payment), payment), "0123456789abcdef")
-    row = new_row("shop", payment.foreign_id, wanted, 0.0, is_durable=True)
     times = {"expires_in": 100.0, "resend_within": 100.0}
-    line = Entry(0.0, "request", "enqueued", release="1.0")
-    return PostgresRows(schema).enqueue_statement(row, line, host, times, failover_is_lossless=False)
+    return PostgresRows(schema).enqueue_statement("shop", wanted, host, times, failover_is_lossless=False)
 
 
 def forged(honest: str, **changed: Any) -> str:
