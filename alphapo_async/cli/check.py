@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from email.utils import parsedate_to_datetime
@@ -27,6 +28,7 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoError
 from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.journal import Cautious, MemoryJournal
+from alphapo_async.journal.messages import file_error
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.session import SessionManager
 
@@ -77,37 +79,54 @@ async def check_everything(access: Access) -> AsyncIterator[CheckLine]:
 async def _check_journal(access: Access) -> CheckLine:
     try:
         journal = access.open_journal()
-        is_new = isinstance(journal, SqliteJournal) and not journal.path.exists()
         try:
+            if isinstance(journal, SqliteJournal) and not journal.path.exists():
+                return _missing(journal, await journal.cautions())
             async with access.open_client(journal):  # what a worker does first: it takes a lease and gives it back
-                await journal.totals(access.account)
+                is_empty = not await journal.totals(access.account)
             cautions = await journal.cautions() if isinstance(journal, Cautious) else []
             frozen = await journal.count_frozen(access.account)
         finally:
             await journal.aclose()
     except AlphapoError as error:
         return CheckLine("journal", str(error), explain(error)[1])
-    opens = journal_line(is_durable=journal.is_durable, is_new=is_new)
+    opens = journal_line(is_durable=journal.is_durable, is_empty=is_empty)
     if frozen:
         cautions.append(
             f"{counted(frozen, 'row is', 'rows are')} frozen since it went back in time: see `alphapo runbook failover`"
         )
-    if journal.is_durable and not is_new:
-        cautions.append(NO_EXCERPT)
+    if journal.is_durable and not is_empty:
+        cautions.append(NOT_DETECTED)
     return msgspec.structs.replace(opens, text="; ".join((opens.text, *cautions)))
 
 
-NO_EXCERPT: Final = (
-    "not detected by itself: a restored snapshot or backup, a copied file, an old primary of which no running worker saw newer data "
-    "(run `alphapo resume --restored` before any worker starts)"
+NOT_DETECTED: Final = (
+    "if it is a restored backup, a copied file or an old primary, run `alphapo resume --restored` before any worker starts: a journal "
+    "cannot always detect that"
 )
-"""What no journal detects."""
+"""What no journal detects by itself."""
+_NEW: Final = "new and empty; it knows nothing of earlier payments"
 
 
-def journal_line(*, is_durable: bool, is_new: bool = False) -> CheckLine:
+def _missing(journal: SqliteJournal, cautions: list[str]) -> CheckLine:
+    """Return the line of a file that does not exist: a wrong name looks like that, too, so that the check does not create it.
+
+    Raises:
+        JournalError: no file can be created there.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=journal.path.parent):
+            pass
+    except OSError:
+        raise file_error(journal.path, "not to be opened") from None
+    text = f"{_NEW}: {str(journal.path)!r} does not exist, and the first payment creates it"
+    return CheckLine("journal", "; ".join((text, *cautions)), is_warning=True)
+
+
+def journal_line(*, is_durable: bool, is_empty: bool = False) -> CheckLine:
     """Return the line of a journal that opens."""
-    if is_new:
-        return CheckLine("journal", "it did not exist and was created: it is durable")
+    if is_durable and is_empty:
+        return CheckLine("journal", f"{_NEW} of this account; it opens and is durable", is_warning=True)
     if is_durable:
         return CheckLine("journal", "it opens and is durable")
     return CheckLine("journal", "it opens and is not durable: it is in memory and is lost when the process ends")
@@ -179,7 +198,9 @@ async def check_file(file: Path, access: Access, *, strict: bool) -> list[CheckL
         return [*lines, CheckLine("file", f"not compared: {why}", explain(why)[1])]
     unchecked = sum(known.unchecked.values())
     about = f", {counted(unchecked, 'address', 'addresses')} not checked" if unchecked else ""
-    return [*lines, CheckLine("file", f"{counted(survey.rows, 'row')}, {known.warned:,} of them with warnings{about}")]
+    left_out = survey.rows - survey.counts.total()
+    text = f"{counted(survey.rows, 'row')}, {left_out:,} of them not to be paid, {known.warned:,} with warnings{about}"
+    return [*lines, CheckLine("file", text, worst_of([Exit.ALL_ACCEPTED, *(line.code for line in lines)]), bool(lines))]
 
 
 _CHECK_EPILOG = """\b

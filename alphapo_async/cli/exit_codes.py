@@ -68,7 +68,7 @@ def explain(error: Exception) -> tuple[list[str], Exit]:
     match error:
         case InvalidRequest():
             problems = [
-                f"  --{field.replace('_', '-')}: {option_problem(text)}" for field, text in error.problems.items()
+                f"  --{field.replace('_', '-')} {option_problem(text)}" for field, text in error.problems.items()
             ]
             return ["The withdrawal request is not valid, nothing was sent.", *problems], Exit.WRONG
         case JournalError() if error.foreign_id is None:

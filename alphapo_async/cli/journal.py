@@ -137,7 +137,10 @@ def journal() -> None:
 @json_option
 @journal_options
 def show(*, foreign_id: str, as_json: bool, name: str | None, account: str | None) -> None:
-    """Show one withdrawal and its history."""
+    """Show one withdrawal and its history.
+
+    The digest is equal for equal payments, however they are written; sha256 is that of the body's bytes, as in `alphapo journal export`.
+    """
     owner = account_of(account, os.environ)
 
     async def use(opened: Journal) -> tuple[Row | None, list[Entry]]:
@@ -244,6 +247,9 @@ def totals(*, as_json: bool, name: str | None, account: str | None) -> None:
     sums = with_journal(opened, lambda journal: journal.totals(owner))
     if as_json:
         click.echo(json_text({"account": owner, "totals": sums}))
+        return
+    if not sums:
+        echo(f"The journal has no withdrawals of account {clean(owner)!r}.")
         return
     console = make_console()
     console.print(fitting_totals(console, sums))

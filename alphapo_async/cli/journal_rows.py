@@ -6,12 +6,12 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-from alphapo_async.cli.output import clean
-from alphapo_async.cli.row_fields import outcome_of
+from alphapo_async.cli.output import clean, requested_text
+from alphapo_async.cli.row_fields import body_hash, outcome_of
 from alphapo_async.core.history import Entry
 from alphapo_async.core.row import Row, is_by_hand, is_ended, is_in_doubt
 
-__all__ = ["HISTORY_HEADS", "OPEN_HEADS", "history_rows", "moment", "money", "open_rows", "row_pairs", "why"]
+__all__ = ["HISTORY_HEADS", "OPEN_HEADS", "asked", "history_rows", "moment", "money", "open_rows", "row_pairs", "why"]
 
 OPEN_HEADS: Final = ("foreign_id", "outcome", "asked", "since (UTC)", "why", "held by", "key")
 HISTORY_HEADS: Final = ("time (UTC)", "what", "HTTP", "worker", "release")
@@ -36,17 +36,20 @@ def moment(seconds: float | None) -> str:
 
 def row_pairs(row: Row) -> list[tuple[str, str]]:
     """Return names and values of a row; empty values are left out."""
-    payment, known, (figure, currency) = row.revision.payment, row.withdrawal, row.revision.asked
+    payment, known = row.revision.payment, row.withdrawal
     whom = "removed" if payment is None else payment.address
     pairs = [
         ("foreign_id", row.foreign_id),
         ("account", row.account),
         ("state", f"{row.state}, in doubt" if is_in_doubt(row) else row.state),
         ("money", money(row)),
-        ("asked", f"{figure:f} {currency}" if currency else ""),
+        ("asked", asked(row)),
         ("address", whom),
+        ("tag", (payment and payment.tag) or ""),
+        ("end_user_reference", "" if payment is None else payment.end_user_reference),
         ("revision", f"{row.revision.number}, {len(row.revision.body)} bytes"),
         ("digest", row.revision.digest),
+        ("sha256", body_hash(row) or ""),
         ("key", f"fingerprint {row.key_fingerprint}"),
         ("created", moment(row.created_at)),
         ("settled", moment(row.settled_at)),
@@ -73,6 +76,14 @@ def row_pairs(row: Row) -> list[tuple[str, str]]:
         ("last word", why(row) if row.state in _HAS_LAST_WORD else ""),
     ]
     return [(name, clean(value)) for name, value in pairs if value]
+
+
+def asked(row: Row) -> str:
+    """Return what a row asks for, with the other currency of a conversion while the payment is kept; nothing where it is not known."""
+    figure, currency = row.revision.asked
+    if row.revision.payment is not None:
+        return requested_text(row.revision.payment)
+    return f"{figure:f} {currency}" if currency else ""
 
 
 def money(row: Row) -> str:
@@ -174,7 +185,7 @@ def open_rows(rows: list[Row]) -> list[tuple[str, ...]]:
         (
             clean(row.foreign_id),
             outcome_of(row).replace("_", " "),
-            "{:f} {}".format(*row.revision.asked) if row.revision.asked[1] else "",
+            clean(asked(row)),
             moment(row.created_at).partition(".")[0],
             clean(why(row)),
             clean((row.holder or "")[:8]),

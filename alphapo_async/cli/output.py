@@ -17,7 +17,15 @@ from rich.table import Table
 from rich.text import Text
 
 from alphapo_async.core.codec import plain
-from alphapo_async.core.models import CryptoAddress, Totals, Transaction, Withdrawal
+from alphapo_async.core.models import (
+    CryptoAddress,
+    Totals,
+    Transaction,
+    Withdrawal,
+    WithdrawalRequest,
+    has_conversion,
+    requested_figure,
+)
 
 __all__ = [
     "adds_up",
@@ -33,6 +41,7 @@ __all__ = [
     "json_text",
     "make_console",
     "pairs",
+    "requested_text",
     "say",
     "show_table",
     "table",
@@ -45,6 +54,7 @@ _WIDTH_OF_A_PIPE = 160
 _ANY_WIDTH = 10_000
 _FRAME = 6  # lines of a table besides its rows
 _LINES_OF_A_ROW = 3
+_TOTALS = "Totals by currency"
 _BUCKETS = ("open", "accepted", "failed", "rejected", "not_sent", "unknown", "conflict")
 
 
@@ -133,6 +143,18 @@ def amount(figure: Decimal | None, currency: str | None = None) -> str:
     return plain(figure) if currency is None else f"{plain(figure)} {currency}"
 
 
+def requested_text(request: WithdrawalRequest) -> str:
+    """Return what was asked for, with the other currency of a conversion: `30 USDTT, paid out in BTC`."""
+    text = amount(*requested_figure(request))
+    if not has_conversion(request):
+        return text
+    return (
+        f"{text}, paid out in {request.convert_to}"
+        if request.amount is not None
+        else f"{text}, debited in {request.currency}"
+    )
+
+
 def pairs(named: Iterable[tuple[str, str]]) -> list[str]:
     """Return names and values as aligned lines."""
     rows = list(named)
@@ -200,12 +222,12 @@ def show_table(
 def totals_table(totals: Mapping[str, Totals]) -> Table:
     """Return the totals by currency: requested is the sum of the columns behind it; empty columns are left out."""
     shown = [name for name in _BUCKETS if name == "accepted" or any(getattr(sums, name) for sums in totals.values())]
-    heads = [f"{'=' if place == 0 else '+'} {name.replace('_', ' ')}" for place, name in enumerate(shown)]
+    heads = [name.replace("_", " ") for name in shown]
     rows = [
         [currency, plain(sums.requested), *(plain(getattr(sums, name)) for name in shown)]
         for currency, sums in totals.items()
     ]
-    return table("Totals by asked currency", ["currency", "requested", *heads], rows, right=True)
+    return table(_TOTALS, ["currency", "requested", *heads], rows, right=True)
 
 
 def fits(console: Console, shown: Table, rows: Iterable[Sequence[str]]) -> bool:
@@ -229,7 +251,7 @@ def fitting_totals(console: Console, totals: Mapping[str, Totals]) -> Table:
         for name in ("requested", *_BUCKETS)
         if (figure := getattr(sums, name)) or name == "requested"
     ]
-    return table("Totals by asked currency", ["currency", "", "total"], rows, right=True)
+    return table(_TOTALS, ["currency", "", "total"], rows, right=True)
 
 
 def adds_up(sums: Totals) -> bool:

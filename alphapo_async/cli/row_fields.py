@@ -10,10 +10,10 @@ from typing import Any, Final
 from alphapo_async.cli.output import fees_text
 from alphapo_async.core.codec import plain
 from alphapo_async.core.history import Entry
-from alphapo_async.core.models import WithdrawalRequest
+from alphapo_async.core.models import WithdrawalRequest, is_on_xrp_ledger
 from alphapo_async.core.row import Row, counted_as
 
-__all__ = ["FIELDS", "OUTCOME_FIELDS", "fields_of", "iso_moment", "line_fields", "outcome_of"]
+__all__ = ["FIELDS", "OUTCOME_FIELDS", "body_hash", "fields_of", "iso_moment", "line_fields", "outcome_of"]
 
 _REQUEST_FIELDS: Final = WithdrawalRequest.__struct_fields__
 OUTCOME_FIELDS: Final = (
@@ -44,6 +44,11 @@ def outcome_of(row: Row) -> str:
     return row.state if row.state == "key_refused" else counted_as(row)
 
 
+def body_hash(row: Row) -> str | None:
+    """Return the SHA-256 of the body's bytes; None where they are no longer kept."""
+    return hashlib.sha256(row.revision.body).hexdigest() if row.revision.body else None
+
+
 def fields_of(row: Row) -> dict[str, Any]:
     """Return what a row says, field by field; None for what it does not know."""
     known, transaction = row.withdrawal, row.transaction
@@ -65,7 +70,7 @@ def fields_of(row: Row) -> dict[str, Any]:
         "attempts": row.attempts,
         "look_ups": row.look_ups,
         "revision": row.revision.number,
-        "sha256": hashlib.sha256(row.revision.body).hexdigest() if row.revision.body else None,
+        "sha256": body_hash(row),
         "reason": row.decision or row.contradiction or row.reason or None,
         "fees": fees_text(transaction) or None,
     }
@@ -77,8 +82,12 @@ def _request_fields(payment: WithdrawalRequest | None) -> dict[str, Any]:
         return {}
     fields = {name: getattr(payment, name) for name in _REQUEST_FIELDS}
     texts = {name: plain(value) for name, value in fields.items() if isinstance(value, Decimal)}
-    # A recorded body does not say that the reference may be an e-mail address; the request was accepted with it.
-    return {**fields, **texts, "allow_personal_reference": "@" in payment.end_user_reference}
+    # A recorded body has neither flag: each is set where the same payment needs it, and empty elsewhere.
+    flags = {
+        "without_tag": (is_on_xrp_ledger(payment) and payment.tag is None) or None,
+        "allow_personal_reference": "@" in payment.end_user_reference or None,
+    }
+    return {**fields, **texts, **flags}
 
 
 def iso_moment(seconds: float) -> str:

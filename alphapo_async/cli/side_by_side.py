@@ -7,10 +7,10 @@ from decimal import Decimal
 
 from alphapo_async.cli.exit_codes import Exit, code_of
 from alphapo_async.cli.journal_rows import money, why
-from alphapo_async.cli.output import amount, pairs, txids_text
+from alphapo_async.cli.output import amount, pairs, requested_text, txids_text
 from alphapo_async.cli.row_fields import outcome_of
 from alphapo_async.core.errors import AlphapoUnavailable
-from alphapo_async.core.models import ENDED, Money, Transaction, Withdrawal, requested_figure
+from alphapo_async.core.models import ENDED, Money, Transaction, Withdrawal
 from alphapo_async.core.row import NEGATIVE_STATES, Row
 
 __all__ = ["contradiction", "news", "one_below_the_other", "side_by_side", "status_code"]
@@ -144,7 +144,7 @@ def _journal(row: Row | None, *, is_durable: bool) -> Mapping[str, str]:
         return shown
     return {
         **shown,
-        "asked": amount(*requested_figure(asked)),
+        "asked": requested_text(asked),
         "address": asked.address,
         "tag": asked.tag or "",
         "end_user_reference": asked.end_user_reference,

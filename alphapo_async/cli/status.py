@@ -49,6 +49,9 @@ def status(*, foreign_id: str, as_json: bool, journal: str | None, base_url: str
             )
         )
         sys.exit(code)
+    if row is None and answer is None:
+        _show_nothing(foreign_id, is_durable=is_shared(opened))
+        sys.exit(code)
     heads = [f"withdrawal {clean(foreign_id)}", "journal", "AlphaPo"]
     rows, console = side_by_side(row, answer, is_durable=is_shared(opened)), make_console()
     if fits(console, shown := table("", heads, rows), rows):
@@ -58,14 +61,25 @@ def status(*, foreign_id: str, as_json: bool, journal: str | None, base_url: str
             echo(line, indent="  ")
     if isinstance(answer, AlphapoUnavailable):
         echo(clean(str(answer)), err=True)
-    elif answer is None:
+    elif answer is None and row is not None:
         # A settled "no" of the journal stands; where it has none, a look-up without an answer proves nothing.
-        proof = "" if row is not None and row.state in NEGATIVE_STATES else "; this does not mean unpaid"
+        proof = "" if row.state in NEGATIVE_STATES else "; this does not mean unpaid"
         echo(f"AlphaPo: not visible to this key{proof}.")
     for text in (found, news(before, now, answer, access.journal_option), _hint(is_shared(opened))):
         if text:
             echo(clean(text), err=True)
     sys.exit(code)
+
+
+def _show_nothing(foreign_id: str, *, is_durable: bool) -> None:
+    """Print that neither side knows the withdrawal."""
+    memory = "" if is_durable else ", which is in memory and has only what its own process did,"
+    name = repr(clean(foreign_id))
+    echo(
+        f"The journal{memory} has no withdrawal {name}, and AlphaPo shows none to this key; this does not mean unpaid."
+    )
+    if not is_durable:
+        echo(_hint(is_durable), err=True)
 
 
 def _hint(is_durable: bool) -> str:  # noqa: FBT001 - the only argument

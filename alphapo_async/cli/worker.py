@@ -131,9 +131,8 @@ class _Worker(NamedTuple):
                 port = await stack.enter_async_context(
                     health_server(client, host=host, port=port, metrics=self.metrics)
                 )
-                logger.info(
-                    "probes at http://%s:%d/livez, /readyz and /metrics", host, port, extra={"foreign_id": None}
-                )
+                more = " and /metrics" if self.metrics is not None else "; /metrics needs the extra prometheus"
+                logger.info("probes at http://%s:%d/livez, /readyz%s", host, port, more, extra={"foreign_id": None})
             await stack.enter_async_context(client)
             if self.telemetry is not None:
                 await stack.enter_async_context(self.telemetry.watching(client))

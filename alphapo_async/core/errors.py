@@ -140,7 +140,7 @@ class InvalidRequest(AlphapoError, ValueError):
     def __init__(self, problems: dict[str, str], foreign_id: str | None = None) -> None:
         self.problems = problems
         self.foreign_id = foreign_id
-        listed = " ".join(f"{field}: {text}" for field, text in problems.items())
+        listed = " ".join(f"{field} {text}" for field, text in problems.items())
         which = "The withdrawal request" if foreign_id is None else f"Withdrawal {foreign_id!r}"
         super().__init__(f"{which} is not valid, nothing was sent. {listed}")
 

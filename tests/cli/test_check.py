@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from alphapo_async.cli.check import NO_EXCERPT, CheckLine, check_everything, compare_clocks, journal_line, line_of
+from alphapo_async.cli.check import NOT_DETECTED, CheckLine, check_everything, compare_clocks, journal_line, line_of
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.options import Access
 from alphapo_async.contrib.pytest_plugin import RunningSandbox
@@ -70,12 +70,39 @@ def test_the_journal_says_whether_it_is_durable(*, is_durable: bool) -> None:
     assert ("not durable" in journal_line(is_durable=is_durable).text) is not is_durable
 
 
-async def test_a_journal_that_was_made_just_now_is_told_as_such(tmp_path: Path) -> None:
-    """A mistyped path is seen by that; the second time it is there."""
+async def test_a_journal_that_knows_nothing_is_a_warning_and_is_not_created(tmp_path: Path) -> None:
+    """A mistyped path is seen by that, as often as it is checked; an empty journal is named as one, and one with a row is well."""
+    path = tmp_path / "new.db"
     async with Sandbox() as sandbox:
-        access = Access(KEYS, base_url=sandbox.url, journal=str(tmp_path / "new.db"))
-        result = [line.text for _ in range(2) async for line in check_everything(access) if line.name == "journal"]
-    assert result == ["it did not exist and was created: it is durable", f"it opens and is durable; {NO_EXCERPT}"]
+        access = Access(KEYS, base_url=sandbox.url, journal=str(path))
+
+        async def line() -> CheckLine:
+            [found] = [found async for found in check_everything(access) if found.name == "journal"]
+            return found
+
+        missing = await line()
+        assert (await line(), list(tmp_path.iterdir())) == (missing, [])
+        assert line_of(missing).startswith("warning journal  new and empty; it knows nothing of earlier payments: ")
+        assert f"{str(path)!r} does not exist" in missing.text
+        async with access.open_client(access.open_journal()):
+            pass
+        empty = await line()
+        text = "new and empty; it knows nothing of earlier payments of this account; it opens and is durable"
+        assert (empty.text, empty.is_warning, empty.code) == (text, True, Exit.ALL_ACCEPTED)
+        journal = access.open_journal()
+        await learn(journal, "f", asked("f", worker=None))
+        await journal.aclose()
+        known = await line()
+    assert (known.text, known.is_warning) == (f"it opens and is durable; {NOT_DETECTED}", False)
+
+
+@pytest.mark.parametrize("place", ["/proc/payouts.db?filesystem=any", "/nowhere/payouts.db"])
+async def test_a_missing_journal_that_cannot_be_created_fails(place: str) -> None:
+    """The folder is missing, or takes no file."""
+    async with Sandbox() as sandbox:
+        access = Access(KEYS, base_url=sandbox.url, journal=f"sqlite:///{place}")
+        [found] = [line async for line in check_everything(access) if line.name == "journal"]
+    assert (found.code, found.is_warning) == (Exit.WRONG, False)
 
 
 async def test_what_a_database_may_lose_is_told() -> None:
@@ -91,7 +118,7 @@ async def test_what_a_database_may_lose_is_told() -> None:
         [result] = [line.text async for line in check_everything(access) if line.name == "journal"]
     assert (
         result
-        == f"it opens and is durable; 1 row is frozen since it went back in time: see `alphapo runbook failover`; {NO_EXCERPT}"
+        == f"it opens and is durable; 1 row is frozen since it went back in time: see `alphapo runbook failover`; {NOT_DETECTED}"
     )
 
 
@@ -212,10 +239,23 @@ def test_a_warning_about_a_row_has_its_line(local: Local, tmp_path: Path) -> Non
     path.write_text(f"{HEAD}\na,u,BTC,{BITCOIN},1\nb,u,ADA,x,1\nc,u,BTC,{BITCOIN},0.123456789\n", encoding="utf-8")
     assert local.invoke("check", str(path)).output.splitlines()[-2:] == [
         "warning file     line 4: warning: amount 0.123456789 has 9 decimals, and BTC has 8.",
-        "ok      file     3 rows, 1 of them with warnings, 1 address not checked",
+        "warning file     3 rows, 0 of them not to be paid, 1 with warnings, 1 address not checked",
     ]
     strict = local.invoke("check", str(path), "--strict").output.splitlines()
+    assert strict[-1].startswith("failed  file     3 rows, ")
     assert strict[-2].startswith("failed  file     line 4: warning: ")
+
+
+def test_the_verdict_on_a_file_is_that_of_its_worst_row(local: Local, tmp_path: Path) -> None:
+    """A row that cannot be paid makes the last line "failed"; a file without any problem is ok."""
+    path = tmp_path / "payouts.csv"
+    good = f"a,u,BTC,{BITCOIN},1\n"
+    path.write_text(f"{HEAD}\n{good}b,u,BTC,{BITCOIN},-1\n", encoding="utf-8")
+    verdict = "failed  file     2 rows, 1 of them not to be paid, 0 with warnings"
+    assert local.invoke("check", str(path)).output.splitlines()[-1] == verdict
+    path.write_text(f"{HEAD}\n{good}", encoding="utf-8")
+    verdict = "ok      file     1 row, 0 of them not to be paid, 0 with warnings"
+    assert local.invoke("check", str(path)).output.splitlines()[-1] == verdict
 
 
 async def test_a_journal_that_has_moved_fails(tmp_path: Path) -> None:

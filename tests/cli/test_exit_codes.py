@@ -149,7 +149,7 @@ def test_whatever_fails_before_anything_can_leave_says_so() -> None:
 def test_an_invalid_request_names_the_options() -> None:
     """Every problem at once, under the name that was typed."""
     lines, _ = explain(InvalidRequest({"amount_to": "is negative.", "address": "is required."}))
-    assert lines[1:] == ["  --amount-to: is negative.", "  --address: is required."]
+    assert lines[1:] == ["  --amount-to is negative.", "  --address is required."]
 
 
 def test_an_unexpected_error_keeps_its_text_to_itself() -> None:

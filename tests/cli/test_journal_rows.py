@@ -8,10 +8,12 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.cli.journal_rows import OPEN_HEADS, history_rows, moment, money, open_rows, row_pairs, why
+from alphapo_async.cli.row_fields import fields_of
+from alphapo_async.core.codec import encode_body
 from alphapo_async.core.comparison import Difference
-from alphapo_async.core.evidence import Attempt, ControlFound, LeaseExpired, LookedUp
+from alphapo_async.core.evidence import Attempt, ControlFound, LeaseExpired, LookedUp, Revision
 from alphapo_async.core.history import Entry, entry_of
-from alphapo_async.core.models import Transaction, TransactionPart, Withdrawal
+from alphapo_async.core.models import Transaction, TransactionPart, Withdrawal, WithdrawalRequest
 from alphapo_async.core.replies import (
     Accepted,
     Answer,
@@ -63,6 +65,31 @@ def test_a_row_says_all_it_knows() -> None:
     assert dict(row_pairs(REJECTED_ROW))["refusal"] == "amount: Not enough amount"
     assert dict(row_pairs(DOUBTED))["state"] == "open, in doubt"
     assert "asked" not in dict(row_pairs(row(revision=replace(row().revision, payment=None))))
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"amount": "30", "convert_to": "BTC"}, "30 USDTT, paid out in BTC"),
+        ({"amount_to": "0.1", "convert_to": "BTC"}, "0.1 BTC, debited in USDTT"),
+        ({"amount": "30", "convert_to": "USDTT"}, "30 USDTT"),
+    ],
+)
+def test_a_row_names_both_currencies_of_a_conversion(fields: dict[str, str], text: str) -> None:
+    """In `journal show` and in `journal list`; the first also shows tag and end_user_reference."""
+    payment = WithdrawalRequest(
+        currency="USDTT",
+        address="a",
+        foreign_id="f",
+        end_user_reference="user-42",
+        tag="7",
+        **fields,  # type: ignore[arg-type]
+    )
+    one = row(revision=Revision(encode_body(payment), payment))
+    shown = dict(row_pairs(one))
+    assert (shown["asked"], shown["tag"], shown["end_user_reference"]) == (text, "7", "user-42")
+    assert shown["digest"] != shown["sha256"] == fields_of(one)["sha256"]
+    assert open_rows([one])[0][OPEN_HEADS.index("asked")] == text
 
 
 def test_a_row_that_is_worked_on_may_have_been_sent() -> None:

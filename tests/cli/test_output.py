@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import sys
 from decimal import Decimal
 
@@ -23,6 +24,7 @@ from alphapo_async.cli.output import (
     json_text,
     make_console,
     pairs,
+    requested_text,
     say,
     show_table,
     table,
@@ -30,7 +32,7 @@ from alphapo_async.cli.output import (
     txids_text,
     withdrawal_pairs,
 )
-from alphapo_async.core.models import CryptoAddress, Fee, Totals, Transaction, TransactionPart, Withdrawal
+from alphapo_async.core.models import CryptoAddress, Fee, Totals, Transaction, TransactionPart, Withdrawal, request_of
 
 D = Decimal
 
@@ -114,6 +116,20 @@ def test_a_table_takes_no_text_for_markup() -> None:
     assert "\\x1b[0m" in shown
 
 
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"amount": "30.00"}, "30.00 USDTT"),
+        ({"amount": "30.00", "convert_to": "BTC"}, "30.00 USDTT, paid out in BTC"),
+        ({"amount_to": "0.1", "convert_to": "BTC"}, "0.1 BTC, debited in USDTT"),
+    ],
+)
+def test_what_was_requested_names_both_currencies_of_a_conversion(fields: dict[str, str], text: str) -> None:
+    """The figure stands in one of them."""
+    request = request_of({"currency": "USDTT", "address": "a", "foreign_id": "f", "end_user_reference": "u", **fields})
+    assert requested_text(request) == text
+
+
 def test_totals_leave_out_empty_columns_only() -> None:
     """Requested is the sum of the columns behind it, so that a column may be left out only if it is zero everywhere."""
     shown = printed(
@@ -124,8 +140,7 @@ def test_totals_leave_out_empty_columns_only() -> None:
             }
         )
     )
-    assert "= accepted" in shown
-    assert "+ not sent" in shown
+    assert re.search("requested .* accepted .* not sent", shown)
     assert "unknown" not in shown
     assert "3.5" in shown
 

@@ -57,7 +57,18 @@ def test_status_of_nothing_says_that_this_proves_nothing(local: Local) -> None:
     """An answer "none" is no proof that nothing was paid, and the exit code says unknown."""
     answer = local.invoke("status", "asking-never")
     assert answer.exit_code == 3
-    assert "not visible to this key; this does not mean unpaid" in answer.stdout
+    about = "The journal, which is in memory and has only what its own process did, has no withdrawal 'asking-never'"
+    assert answer.stdout == f"{about}, and AlphaPo shows none to this key; this does not mean unpaid.\n"
+    assert "Name the journal with --journal" in answer.stderr
+
+
+def test_status_of_what_a_file_does_not_have_is_a_sentence(local: Local, tmp_path: Path) -> None:
+    """Without a table that is empty on both sides, and without the advice to name a journal."""
+    path = tmp_path / "payouts.db"
+    assert local.invoke(*withdrawing("asking-other"), "--journal", str(path)).exit_code == 0
+    answer = local.invoke("status", "nope", "--journal", str(path))
+    words = "The journal has no withdrawal 'nope', and AlphaPo shows none to this key; this does not mean unpaid.\n"
+    assert (answer.exit_code, answer.stdout, answer.stderr) == (3, words, "")
 
 
 def test_status_of_a_recorded_no_does_not_put_it_in_question(local: Local, tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_a_worker_shows_its_metrics(local: Local, tmp_path: Path, more: tuple[st
 
 
 def test_without_the_extra_there_are_no_metrics(local: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the worker works all the same."""
+    """The line about the probes says so, and the worker works all the same."""
     monkeypatch.setitem(sys.modules, "alphapo_async.contrib.prometheus", None)
     path = tmp_path / "payouts.db"
     enqueue(local, path, "worker-5")
@@ -186,6 +186,7 @@ def test_without_the_extra_there_are_no_metrics(local: Local, tmp_path: Path, mo
     ended = local.invoke("worker", "--journal", str(path), "--health-port", "0")
     thread.join()
     assert ended.exit_code == 0, ended.output
+    assert "/livez, /readyz; /metrics needs the extra prometheus" in ended.output
 
 
 def wait_for(url: str) -> str:

@@ -299,14 +299,14 @@ def test_every_public_error_is_listed() -> None:
 def test_an_invalid_request_tells_every_problem_in_its_text() -> None:
     """The text says that nothing was sent, and then each field with its problem."""
     text = str(InvalidRequest({"amount": "is negative.", "tag": "is missing."}))
-    assert text == "The withdrawal request is not valid, nothing was sent. amount: is negative. tag: is missing."
+    assert text == "The withdrawal request is not valid, nothing was sent. amount is negative. tag is missing."
 
 
 def test_an_invalid_request_names_its_withdrawal_where_it_can() -> None:
     """In a batch nothing else tells which row it was."""
     error = InvalidRequest({"amount": "is negative."}, "payout-17")
     assert (str(error), error.foreign_id) == (
-        "Withdrawal 'payout-17' is not valid, nothing was sent. amount: is negative.",
+        "Withdrawal 'payout-17' is not valid, nothing was sent. amount is negative.",
         "payout-17",
     )
 

@@ -770,7 +770,7 @@ def test_an_empty_cell_of_a_csv_is_no_word_that_no_tag_is_wanted() -> None:
     """As `csv.DictReader` reads it; a column `without_tag` is one."""
     text = "currency,address,amount,foreign_id,end_user_reference,tag,without_tag\nXRP,x,1,a,u,,\nXRP,x,1,b,u,,true\n"
     empty, chosen = csv.DictReader(io.StringIO(text))
-    with pytest.raises(InvalidRequest, match="tag: is missing"):
+    with pytest.raises(InvalidRequest, match="tag is missing"):
         request_of(empty)
     assert request_of(chosen).without_tag
 

@@ -19,6 +19,7 @@ from alphapo_async.cli.batch.confirmation import (
     Wanted,
     dry_run_fields,
     dry_run_lines,
+    elsewhere_lines,
     find_out,
     left_out_lines,
     notices,
@@ -28,7 +29,7 @@ from alphapo_async.cli.batch.confirmation import (
 from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.paths import check_places
-from alphapo_async.cli.batch.report import BatchReport, outcome_rows, report_json, report_lines
+from alphapo_async.cli.batch.report import BatchReport, outcome_rows, paid_before_lines, report_json, report_lines
 from alphapo_async.cli.batch.report_file import ReportFile
 from alphapo_async.cli.batch.results import ResultsFile
 from alphapo_async.cli.batch.run import Job, Orders, pay_file
@@ -60,10 +61,11 @@ Examples:
 FILE is CSV (comma or semicolon) or JSON Lines, in UTF-8. Its columns, or names, are the fields of a withdrawal: foreign_id, currency,
 address, amount, end_user_reference, and where needed amount_to, convert_to, tag and others. An empty cell, and null in JSON, is an absent
 field. XRP and CSC need a tag: if none is wanted, write true in a column without_tag, or leave the column tag empty and pass --no-tag.
+One decimal comma, such as 0,5, refuses the whole FILE: 1.234 in another row could then mean 1234.
 FILE may be a whole `alphapo journal export`: its columns that are no fields of a withdrawal are not read.
 
-The same command again continues where this one ended, and pays nothing twice. After Ctrl-C nothing more is sent, and requests under way
-get one minute. Ctrl-C twice ends it at once.
+The same command again, with the same journal, continues where this one ended and pays nothing twice. After Ctrl-C nothing more is sent,
+and requests under way get one minute. Ctrl-C twice ends it at once.
 
 The columns of the results are foreign_id, outcome, id, status, error, line, txids and fees; one line per row, in the order in which rows
 finish. With --follow a row finishes when it is final, and look-ups leave at --max-look-up-rate.
@@ -103,7 +105,10 @@ _OUT: Final = click.Path(path_type=Path, dir_okay=False)
     help="File for the final report as JSON, for programs. Only an earlier report is overwritten.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Read the whole file, show what would be paid and every problem, send nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Read the whole file, show what would be paid and every problem, send nothing. A decimal comma ends it at once: it refuses the "
+    "whole file.",
 )
 @click.option(
     "--strict",
@@ -236,6 +241,7 @@ class _Work:
         self._console = console
         self._as_json = as_json
         self._survey = Survey()
+        self._elsewhere: list[str] = []
         self._problems = Notices()
         self._warnings = Notices()
 
@@ -306,6 +312,7 @@ class _Work:
         wanted = Wanted(self._sifter, orders.retry_rejected, self._keep_warning, asks_alphapo=strict)
         known = run(find_out(access, wanted))
         self._check_host(known)
+        self._elsewhere = elsewhere_lines(known)
         shown = [] if access.is_local else question(self._source.name, self._survey, access, known)
         listed = notices(self._problems, self._warnings, known)
         for line in (*shown, *left_out_lines(self._survey), *listed):
@@ -352,7 +359,11 @@ class _Work:
         return report.code
 
     def _show_report(self, report: BatchReport, failure: AlphapoError | None, results: Path) -> None:
+        for line in paid_before_lines(report):
+            say(self._console, line)
         self._console.print(table("Rows", ["outcome", "rows"], outcome_rows(report), right=True))
+        for line in self._elsewhere:
+            say(self._console, f"warning: {line}")
         self._console.print(fitting_totals(self._console, report.totals))
         for line in report_lines(report, str(results), self._access.journal_option):
             say(self._console, line)

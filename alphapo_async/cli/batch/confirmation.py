@@ -294,6 +294,7 @@ def dry_run_fields(survey: Survey, known: PriorKnowledge, code: int) -> dict[str
         "rows": survey.rows,
         "rows_to_pay_now": stock.left.counts.total(),
         "to_pay_now": stock.left.to_pay,
+        "conversions": [text for currency in stock.left.to_pay for text in stock.left.conversions(currency)],
         "in_journal": stock.counts,
         "same": survey.same,
         "conflict": survey.conflict,
@@ -322,9 +323,14 @@ def _listed(counts: Mapping[str, int]) -> str:
 def _asked(survey: Survey) -> dict[str, str]:
     """Return sum and number of rows, by asked currency, as text."""
     return {
-        currency: f"{amount(figure, currency)} in {counted(survey.counts[currency], 'row')}"
+        currency: f"{amount(figure, currency)} in {counted(survey.counts[currency], 'row')}{_converted(survey, currency)}"
         for currency, figure in survey.to_pay.items()
     }
+
+
+def _converted(survey: Survey, currency: str) -> str:
+    found = ", ".join(survey.conversions(currency))
+    return f" (of these {found})" if found else ""
 
 
 def _beside(currency: str, survey: Survey, balances: Mapping[str, Decimal]) -> str:

@@ -18,7 +18,16 @@ from alphapo_async.cli.progress import duration
 from alphapo_async.core.codec import plain
 from alphapo_async.core.models import Totals, WithdrawalRequest, requested_figure
 
-__all__ = ["LISTED", "BatchReport", "OutcomeCounts", "is_report", "outcome_rows", "report_json", "report_lines"]
+__all__ = [
+    "LISTED",
+    "BatchReport",
+    "OutcomeCounts",
+    "is_report",
+    "outcome_rows",
+    "paid_before_lines",
+    "report_json",
+    "report_lines",
+]
 
 LISTED: Final = 10
 """Rows that need attention are listed up to this number."""
@@ -78,6 +87,8 @@ class BatchReport(msgspec.Struct, frozen=True):
     """Rows that were followed, that AlphaPo has accepted, and that are not final yet."""
     paid_before: int = 0
     """Accepted rows that the journal had as accepted before the run."""
+    found_at_alphapo: int = 0
+    """Accepted rows that AlphaPo had, although no attempt recorded in this journal can have arrived."""
     attention: tuple[str, ...] = ()
     """The first rows that were refused, failed, invalid or conflicting: line, foreign_id, outcome and why."""
     failed: Exit | None = None
@@ -122,8 +133,8 @@ def report_lines(report: BatchReport, results: str, journal: str = "") -> list[s
     """
     lines = [
         _reconciliation(report),
+        *_conversions(report.survey),
         f"Took {duration(report.seconds)}. Results: {results}",
-        *_paid_before(report),
         *_attention(report),
         *_advice(report, journal),
     ]
@@ -165,11 +176,22 @@ def _reconciliation(report: BatchReport) -> str:
     return f"{verdict} Not in them: {counted(survey.invalid, 'invalid row')} ({', '.join(sums)})."
 
 
-def _paid_before(report: BatchReport) -> list[str]:
-    before = report.paid_before
-    if not before:
+def _conversions(survey: Survey) -> list[str]:
+    found = [text for currency in survey.to_pay for text in survey.conversions(currency)]
+    return [f"Of the requested totals, these are converted: {', '.join(found)}."] if found else []
+
+
+def paid_before_lines(report: BatchReport) -> list[str]:
+    """Return how much was paid by this run and how much before it, the first thing to know; nothing if nothing was paid before."""
+    before, found = report.paid_before, report.found_at_alphapo
+    known = [f"{counted(before, 'was', 'were')} paid before"] if before else []
+    if found:
+        known.append(
+            f"{counted(found, 'was', 'were')} found at AlphaPo, sent under the same foreign_id with another journal or in another way"
+        )
+    if not known:
         return []
-    return [f"{report.outcomes['accepted'] - before:,} paid now, {counted(before, 'was', 'were')} paid before."]
+    return [f"{report.outcomes['accepted'] - before - found:,} paid now, {', '.join(known)}."]
 
 
 def _attention(report: BatchReport) -> list[str]:
@@ -226,6 +248,8 @@ def report_json(report: BatchReport) -> bytes:
         "unwritten": report.unwritten,
         "not_final": report.not_final,
         "paid_before": report.paid_before,
+        "found_at_alphapo": report.found_at_alphapo,
+        "conversions": [text for currency in report.survey.to_pay for text in report.survey.conversions(currency)],
         "invalid_sums": {currency: plain(figure) for currency, figure in report.survey.invalid_sums.items()},
         "invalid_without_sum": report.survey.invalid_without_sum,
         "totals": _figures(report.totals.items()),

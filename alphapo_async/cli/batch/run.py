@@ -191,6 +191,8 @@ class _Book:
         self.not_final = 0
         self.paid_before = 0
         """Accepted rows that the journal had before this run."""
+        self.found_at_alphapo = 0
+        """Accepted rows that AlphaPo had, although no attempt recorded in the journal can have arrived."""
         self.attention: list[str] = []
         """The first rows that were refused, failed, invalid or conflicting, as they are listed."""
         self.failure: ResultsError | None = None
@@ -337,17 +339,26 @@ class _Run:
         )
         async with contextlib.aclosing(paying):
             async for result in paying:
-                was_paid = result.withdrawal is not None and result.withdrawal.source == "journal"
-                self._book.paid_before += was_paid
+                source = None if result.withdrawal is None else result.withdrawal.source
+                is_looked_up = source == "look-up"
                 has_ended = result.outcome == "failed" or (result.withdrawal is not None and result.withdrawal.is_final)
-                row = await find(result.request.foreign_id) if has_ended else None
+                row = await find(result.request.foreign_id) if has_ended or is_looked_up else None
+                was_found = is_looked_up and row is not None and not row.arrivals
+                self._book.paid_before += source == "journal"
+                self._book.found_at_alphapo += was_found
                 line = self._job.index.line_of(result.request.foreign_id)
                 shown = None if row is None else row.transaction
                 cells = cells_of(result, line, shown, is_stopped=self._ending.why is not None)
                 if orders.follow and (result.outcome in _OPEN_ENDED if row is None else is_followed(row)):
                     self._following.add(result.request.foreign_id, _kept(result.outcome, cells, result.request))
                 else:
-                    self._tell(result.outcome, cells, result.request, row_fact(result.error), was_paid=was_paid)
+                    self._tell(
+                        result.outcome,
+                        cells,
+                        result.request,
+                        row_fact(result.error),
+                        was_paid=source == "journal" or was_found,
+                    )
 
     async def _follow(self) -> None:
         """Look up what is not final, and report each row once nothing more is to be found out about it."""
@@ -430,6 +441,7 @@ def _report(
         unwritten=book.unwritten,
         not_final=book.not_final,
         paid_before=book.paid_before,
+        found_at_alphapo=book.found_at_alphapo,
         attention=tuple(book.attention),
         failed=None if failure is None else explain(failure)[1],
     )

@@ -20,10 +20,10 @@ from alphapo_async.cli.batch.files import InputFile, InputLine
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.results import invalid_cells, not_tried_cells
 from alphapo_async.cli.messages import row_problem
-from alphapo_async.cli.output import clean
+from alphapo_async.cli.output import amount, clean, counted
 from alphapo_async.core.codec import AmountFormat, digest, encode_body
 from alphapo_async.core.errors import ConfigurationError, InvalidRequest
-from alphapo_async.core.models import WithdrawalRequest, is_on_xrp_ledger, request_of, requested_figure
+from alphapo_async.core.models import WithdrawalRequest, has_conversion, is_on_xrp_ledger, request_of, requested_figure
 from alphapo_async.core.texts import shown
 
 __all__ = ["EXACT", "Sifter", "Survey", "Tell"]
@@ -61,6 +61,8 @@ class Survey(msgspec.Struct):
     """By asked currency: the sum of the rows in conflict."""
     to_debit: dict[str, Decimal] = {}
     """By debited currency: the sum of the rows to pay that have `amount`."""
+    converted: dict[tuple[str, str], tuple[Decimal, int]] = {}
+    """By asked currency, and where to or where from, such as `to BTC`: sum and number of the rows to pay with a conversion."""
     counts: Counter[str] = msgspec.field(default_factory=Counter)
     """Rows to pay, by asked currency."""
     without_tag: int = 0
@@ -75,8 +77,20 @@ class Survey(msgspec.Struct):
             self.counts[currency] += 1
             self.without_tag += is_on_xrp_ledger(request) and request.without_tag
             _add(self.to_pay, currency, figure)
+            self._take_conversion(request, currency, figure)
             if request.amount is not None:
                 _add(self.to_debit, request.currency, figure)
+
+    def _take_conversion(self, request: WithdrawalRequest, currency: str, figure: Decimal) -> None:
+        if has_conversion(request):
+            way = f"to {request.convert_to}" if request.amount is not None else f"from {request.currency}"
+            total, count = self.converted.get((currency, way), (_NONE, 0))
+            self.converted[currency, way] = total + figure, count + 1
+
+    def conversions(self, currency: str) -> list[str]:
+        """Return sum and number of the rows to pay in an asked currency, by the other currency of their conversion, as text."""
+        found = [(way, *sums) for (asked, way), sums in self.converted.items() if asked == currency]
+        return [f"{amount(total, currency)} in {counted(count, 'row')} {way}" for way, total, count in found]
 
     def take_invalid(self, fields: Mapping[str, object]) -> None:
         """Count an invalid row, and its amount where that can be read."""

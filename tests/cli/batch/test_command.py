@@ -715,6 +715,14 @@ def test_the_rows_that_need_attention_are_listed_with_the_fact_alone(local: Loca
     assert (tmp_path / "payouts.csv.results.csv").read_text().count("release the funds") == 3
 
 
+def test_the_help_says_what_refuses_a_whole_file_and_what_pays_nothing_twice() -> None:
+    """One cell with a decimal comma; the same command with the same journal."""
+    text = " ".join(invoke("batch", "--help").stdout.split())
+    assert "The same command again, with the same journal, continues" in text
+    assert "One decimal comma, such as 0,5, refuses the whole FILE" in text
+    assert "A decimal comma ends it at once" in text
+
+
 def test_a_copy_of_a_paid_file_is_noticed_before_anything_is_paid(local: Local, tmp_path: Path) -> None:
     """By a dry run, by a run, and strictly: the journal that knows the rows is named, and its rows are not paid again in it."""
     path = payouts(tmp_path)
@@ -729,6 +737,12 @@ def test_a_copy_of_a_paid_file_is_noticed_before_anything_is_paid(local: Local, 
     paid = local.invoke("batch", str(copied))
     assert words in paid.stderr
     assert "is the file a copy of one that was paid?" in paid.stderr
+    lines = paid.stdout.splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith("0 paid now, 3 were found at AlphaPo, "))
+    below = lines[first + 1 :]
+    assert below[0].strip() == "Rows"
+    end_of_counts = next(place for place, line in enumerate(below) if line.startswith("└"))
+    assert below[end_of_counts + 1].startswith(f"warning: {words}")
     there = local.invoke("batch", str(copied), "--journal", f"{path}.journal.db")
     assert "beside this journal" not in there.output
     assert "0 paid now, 3 were paid before." in there.output

@@ -104,6 +104,28 @@ def test_rows_without_a_tag_are_counted() -> None:
     assert not [line for line in dry_run_lines(SURVEY, known) if line.startswith("XRP Ledger")]
 
 
+def test_conversions_are_named_beside_the_sums() -> None:
+    """In a dry run and in the question: what arrives is another currency than the one that is added up."""
+    survey, about = Survey(), {"address": "a", "foreign_id": "f", "end_user_reference": "u"}
+    for fields in (
+        {"currency": "USDTT", "amount": "25.00"},
+        {"currency": "USDTT", "amount": "30.00", "convert_to": "BTC"},
+        {"currency": "USDTT", "amount_to": "0.1", "convert_to": "BTC"},
+        {"currency": "ETH", "amount": "1", "convert_to": "ETH"},
+    ):
+        survey.take(WithdrawalRequest(**about, **fields))  # type: ignore[arg-type]
+    access, known = Access(KEYS, base_url="https://alphapo.invalid"), PriorKnowledge(is_durable=True)
+    of_these = "55.00 USDTT in 2 rows (of these 30.00 USDTT in 1 row to BTC)"
+    assert f"to pay now: {of_these}, balance not known" in dry_run_lines(survey, known)
+    assert question("payouts.csv", survey, access, known)[-1].endswith(
+        f"{of_these}; 0.1 BTC in 1 row (of these 0.1 BTC in 1 row from USDTT); 1 ETH in 1 row"
+    )
+    assert dry_run_fields(survey, known, 0)["conversions"] == [
+        "30.00 USDTT in 1 row to BTC",
+        "0.1 BTC in 1 row from USDTT",
+    ]
+
+
 def test_the_columns_of_an_export_that_are_not_read_are_named() -> None:
     """In one line, and as values; no line for a file without them."""
     survey = structs.replace(SURVEY, left_out=("account", "outcome"))

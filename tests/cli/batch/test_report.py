@@ -10,12 +10,14 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from alphapo_async.cli.batch.report import (
     BatchReport,
     OutcomeCounts,
     is_report,
     outcome_rows,
+    paid_before_lines,
     report_json,
     report_lines,
 )
@@ -160,9 +162,25 @@ def below(outcomes: dict[str, int], **changed: Any) -> list[str]:
 
 def test_what_was_paid_now_and_before_is_shown() -> None:
     """Where something was paid before, also a single row."""
-    assert below({"accepted": 3}) == []
-    assert below({"accepted": 300}, paid_before=300) == ["0 paid now, 300 were paid before."]
-    assert below({"accepted": 3}, paid_before=1) == ["2 paid now, 1 was paid before."]
+    assert paid_before_lines(report({"accepted": 3})) == []
+    assert paid_before_lines(report({"accepted": 300}, paid_before=300)) == ["0 paid now, 300 were paid before."]
+    assert paid_before_lines(report({"accepted": 3}, paid_before=1)) == ["2 paid now, 1 was paid before."]
+    found = "were found at AlphaPo, sent under the same foreign_id with another journal or in another way."
+    assert paid_before_lines(report({"accepted": 4}, found_at_alphapo=4)) == [f"0 paid now, 4 {found}"]
+    both = report({"accepted": 4}, found_at_alphapo=2, paid_before=1)
+    assert paid_before_lines(both) == [f"1 paid now, 1 was paid before, 2 {found}"]
+
+
+def test_a_conversion_is_shown_below_the_totals() -> None:
+    """The totals have the requested currency alone, and other money may arrive."""
+    survey = Survey(rows=2)
+    for more in ({}, {"convert_to": "BTC"}):
+        survey.take(structs.replace(request("30", "USDTT"), **more))
+    _, conversions, *_ = report_lines(report({"accepted": 2}, survey=survey), "f.results.csv")
+    assert conversions == "Of the requested totals, these are converted: 30 USDTT in 1 row to BTC."
+    assert msgspec.json.decode(report_json(report({"accepted": 2}, survey=survey)))["conversions"] == [
+        "30 USDTT in 1 row to BTC"
+    ]
 
 
 def test_rows_that_need_attention_are_listed() -> None:

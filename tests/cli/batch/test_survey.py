@@ -60,6 +60,16 @@ def test_the_survey_counts_and_adds_up_what_a_file_holds(tmp_path: Path) -> None
     assert survey.requested == {"BTC": Decimal("1.05")}
 
 
+def test_the_survey_adds_up_conversions_by_the_other_currency(tmp_path: Path) -> None:
+    """What arrives, or what is debited: whichever the sums do not show."""
+    header = "foreign_id,currency,address,amount,amount_to,convert_to,end_user_reference\n"
+    text = "a,USDTT,x,30.00,,BTC,u\nb,USDTT,x,1,,BTC,u\nc,USDTT,x,25,,,u\nd,EUR,x,,0.1,BTC,u\n"
+    survey = sifter(tmp_path / "f.csv", header + text).survey(lambda _: None)
+    assert survey.conversions("USDTT") == ["31.00 USDTT in 2 rows to BTC"]
+    assert survey.conversions("BTC") == ["0.1 BTC in 1 row from EUR"]
+    assert survey.conversions("EUR") == []
+
+
 def test_the_columns_of_an_export_that_are_not_read_are_kept(tmp_path: Path) -> None:
     """Of the whole file; the rows are those of the same file without them."""
     text = FILE.replace("\n", ",accepted,7\n").replace(f"{HEADER},accepted,7", f"{HEADER},outcome,status", 1)
