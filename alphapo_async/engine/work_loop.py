@@ -36,6 +36,8 @@ _LONGEST_PAUSE: Final = 30.0
 """Seconds between two rounds at most while the journal cannot be used."""
 _BETWEEN_LOOKS: Final = 60.0
 """Seconds between two looks at what this worker itself holds; what it reports early is in the journal long before the next one."""
+_BETWEEN_EXPIRIES: Final = 30.0
+"""Seconds between two looks at what has expired while nothing can leave: each one may pass over every row that is due."""
 _HELD: Final = 1_000
 """Rows read at such a look, besides those that are worked on."""
 
@@ -77,6 +79,7 @@ class WorkLoop:
         self._outage_sweep = OutageSweep(self._context, self._journal, self._limiter, self._keys)
         self._next_refresh = -inf
         self._next_look = 0.0
+        self._next_expiries = -inf
         self._next_round = -inf
         self._next_claim = -inf
         self._failures = 0
@@ -214,14 +217,24 @@ class WorkLoop:
         self._next_claim = -inf
         context, keys = self._context, self._keys
         due = await self._journal.find_due(
-            context.account, context.now(), _PAGE, keys.held_back, expired=self._is_held_up()
+            context.account, context.now(), _PAGE, keys.held_back, expired=self._is_time_for_expiries()
         )
         to_settle = [row for row in due if row.state == "open"]
         self._is_page_full = len(to_settle) == _PAGE
+        if self._is_page_full:
+            self._next_expiries = -inf
         for key in keys.to_ask(asyncio.get_running_loop().time()):
             self._add_job(f"key {key}", partial(self._questions.ask_about_key, key))
         for row in [*to_settle, *await self._outage_sweep.claimable(), *self._to_refresh(due)]:
             self._add_job(f"row {row.foreign_id}", partial(self._process, row))
+
+    def _is_time_for_expiries(self) -> bool:
+        """Return whether to look for rows that expired while nothing can leave; what is claimed is judged when it begins."""
+        now = asyncio.get_running_loop().time()
+        is_time = self._is_held_up() and now >= self._next_expiries
+        if is_time:
+            self._next_expiries = now + _BETWEEN_EXPIRIES
+        return is_time
 
     def _add_job(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Have it done, unless it waits or runs already."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
 import pytest
@@ -792,7 +792,7 @@ def test_a_full_page_is_followed_by_the_next_one_once_its_rows_have_begun() -> N
 class Worked:
     """A journal with enqueued rows, and a worker whose key is refused at first."""
 
-    def __init__(self, names: str, **wire: Any) -> None:
+    def __init__(self, names: Sequence[str], **wire: Any) -> None:
         self.wire, self.journal, self.names = Wire(**wire), Durable(), names
         self.wire.always = self.wire.accounts = BAD_KEY
         self.events: list[Event] = []
@@ -848,6 +848,33 @@ def test_a_worker_with_a_wrong_secret_keeps_the_outbox() -> None:
     assert [event.key_fingerprint for event in worked.events if event.name == "key refused"] == [
         Signer("made-up-key", "made-up-secret").fingerprint
     ]
+
+
+def test_rows_that_expire_while_nothing_can_leave_are_settled_now_and_then() -> None:
+    """All of them, page by page, though each look may pass over the whole outbox: it is made twice a minute."""
+    worked = Worked("a")
+
+    class Counting(Durable):
+        looks = 0
+
+        async def find_due(self, *args: Any, expired: bool = False, **how: Any) -> list[Row]:
+            self.looks += expired
+            return await super().find_due(*args, expired=expired, **how)
+
+    worked.journal = Counting()
+
+    async def story() -> None:
+        async with worked.working() as alphapo:
+            await asyncio.sleep(2)
+            worked.names = [f"soon {number}" for number in range(250)]
+            for name in worked.names:
+                await alphapo.enqueue(request(name), expires_in=20.0)
+            await asyncio.sleep(60)
+            assert await worked.states() == ["not_sent"] * 250
+
+    run(story())
+    assert worked.wire.posts == 1
+    assert worked.journal.looks <= 7
 
 
 def test_bodies_that_queue_are_not_sent_under_a_refused_key() -> None:

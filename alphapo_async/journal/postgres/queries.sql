@@ -154,10 +154,10 @@ where account = $1 and epoch = (select epoch_number from {s}.journal) and due_at
 order by due_at limit $3
 
 -- frozen --
--- Return rows that were open and fresh when the journal went back, and are due.
+-- Return rows that were open and fresh when the journal went back, and are due; in the order of their index: else every row would be read, every second.
 {row}
 where account = $1 and epoch < (select epoch_number from {s}.journal) and due_at <= $2 and counted_as = 'open' and key_fingerprint <> all($3::text[])
-order by due_at limit $4
+order by epoch, due_at limit $4
 
 -- in_doubt --
 -- Return rows in doubt that are due.

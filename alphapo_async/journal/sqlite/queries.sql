@@ -35,7 +35,7 @@ order by due_at limit ?3
 {row}
 where account = ?1 and epoch < (select epoch_number from journal) and due_at <= ?2 and due_at is not null and counted_as = 'open'
   and key_fingerprint not in (select value from json_each(?3))
-order by due_at limit ?4
+order by epoch, due_at limit ?4
 
 -- in_doubt --
 -- Return rows in doubt that are due.

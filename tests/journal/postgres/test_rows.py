@@ -297,3 +297,41 @@ async def test_a_page_is_filled_with_rows_that_this_release_can_read(connection:
     for limit, expected in ((1, ["c"]), (2, ["c", "e"]), (9, ["c", "e"])):
         found = await ROWS.select(fetch, "everything", 0, limit=limit)
         assert [known.row.foreign_id for known in found] == expected
+
+
+AT_SCALE: dict[str, tuple[Any, ...]] = {
+    "open": ("a", -1.0, "", 100),
+    "claim": (STAMP, "a", "w", 1, "key", 5.0, 64, 0.0),
+    "claimed": ("w", 1),
+    "fresh_and_expired": ("a", 5.0, 100),
+    "frozen": ("a", 5.0, [], 100),
+    "in_doubt": ("a", 5.0, [], 100),
+    "to_refresh": ("a", 5.0, [], 100),
+    "unreported": ("a", 100),
+    "control": ("a", "key", 0.0, 100),
+    "held": ("w", 100),
+    "everything": (0, 100),
+    "find": (["a"], ["open 7"]),
+}
+
+
+async def test_no_query_of_a_round_reads_or_sorts_the_whole_table(connection: Any) -> None:
+    """With thousands of rows that are fresh, settled and accepted; in every second a worker asks most of these."""
+    filled = (
+        "insert into s.withdrawals (account, foreign_id, state, counted_as, requested_currency, requested_amount, created_at, settled_at, "
+        "due_at, reported, held_since, claim_number, key_fingerprint, source, revision, epoch, rest, body, sha256, digest) "
+        "select 'a', $1 || ' ' || number, $1, $1, 'BTC', 1, number / 1e4, $2, $3, true, 0, 0, 'key', 'reply', 1, 0, '{}', '', '', '' "
+        "from generate_series(1, 8000) number"
+    )
+    for state, settled_at, due_at in (("open", None, 1.0), ("accepted", 1.0, 9.0), ("accepted ", 1.0, None)):
+        await connection.execute(filled, state, settled_at, due_at)
+    await connection.execute("insert into s.workers (worker, lease_until) values ('w', 1e10)")
+    await connection.execute("analyze s.withdrawals")
+    slow = {}
+    for name, parameters in AT_SCALE.items():
+        query = await connection.prepare(queries("s")[name])
+        nodes = str(await query.explain(*parameters)).split("'Node Type': ")[1:]
+        assert nodes
+        whole = [one for one in nodes if one.startswith("'Seq Scan'") and "'Relation Name': 'withdrawals'" in one]
+        slow[name] = whole + [one for one in nodes if one.startswith("'Sort'")]
+    assert {name for name, nodes in slow.items() if nodes} == set()
