@@ -298,7 +298,7 @@ class AlphapoClient:
             concurrency: rows worked on at once.
 
         Raises:
-            JournalError: the journal cannot be used.
+            JournalError: the journal cannot be used. Rows whose results were not handed out are as they were: keep them pending.
             ConfigurationError: the client is closed or belongs to another event loop.
         """
         self._lifecycle.enter()

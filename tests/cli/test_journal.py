@@ -179,8 +179,8 @@ def test_json_has_the_fields_of_the_export(path: Path) -> None:
 
 def test_the_totals_of_a_journal_without_withdrawals_are_a_sentence(path: Path) -> None:
     """With the account, whose name may be wrong."""
-    result = invoke("journal", "totals", "--account", "nobody", "--journal", str(path))
-    assert (result.exit_code, result.stdout) == (0, "The journal has no withdrawals of account 'nobody'.\n")
+    result = invoke("journal", "totals", "--account", "payroll", "--journal", str(path))
+    assert (result.exit_code, result.stdout) == (0, "The journal has no withdrawals of account 'payroll'.\n")
 
 
 def test_totals_are_shown(path: Path) -> None:

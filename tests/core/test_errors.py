@@ -172,7 +172,7 @@ def test_help_shows_what_a_class_says_and_no_value_of_another_class(error: Alpha
 
 
 @pytest.mark.parametrize("kind", [WithdrawalUnknown, JournalError])
-def test_help_says_what_to_do_while_nobody_knows(kind: type[AlphapoError]) -> None:
+def test_help_says_what_to_do_while_it_is_unknown(kind: type[AlphapoError]) -> None:
     """A reader of the class alone neither refunds nor pays again."""
     text = " ".join((kind.__doc__ or "").split())
     for words in ("pending", "refund", "new foreign_id"):
