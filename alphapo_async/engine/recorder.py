@@ -329,7 +329,7 @@ class Recorder:
         Raises:
             JournalError: it could not be recorded.
         """
-        await self.apply(row, ending_of(row, worker, until, begun))
+        await self._end_holding(row, lambda known: ending_of(known, worker, until, begun))
 
     async def free(self, found: Row) -> None:
         """Free a row that this worker holds, unless a flight works on it when the journal makes the change; it is in doubt as of now.
@@ -337,13 +337,20 @@ class Recorder:
         Raises:
             JournalError: it could not be recorded.
         """
-        worker = self._lease.worker
+
+        def ending(row: Row) -> Evidence | None:
+            return None if row.foreign_id in self._flights else LeaseExpired(self._lease.worker, self._clock.latest())
+
+        await self._end_holding(found, ending)
+
+    async def _end_holding(self, found: Row, ending: Callable[[Row], Evidence | None]) -> None:
+        """Record the end; nothing, where another worker has recorded it, as several may find the same worker dead."""
 
         def change(known: Row | None) -> _Changed:
-            row, now = known or found, self._now()
-            lapsed = LeaseExpired(worker, self._clock.latest())
-            freed = row if row.foreign_id in self._flights else apply(row, lapsed, now, self._assumptions)
-            return noted(freed, () if freed is row else entries_of((lapsed,), now, __version__))
+            row, now = known or seen_in(found, self._journal.epoch), self._now()
+            ended = ending(row)
+            freed = row if ended is None else apply(row, ended, now, self._assumptions)
+            return noted(freed, () if freed is row or ended is None else entries_of((ended,), now, __version__))
 
         await self._journal.update(found.account, found.foreign_id, change)
 
