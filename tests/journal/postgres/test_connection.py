@@ -66,7 +66,7 @@ NEEDS_NEWER = f"version = {SCHEMA + 2}, readable_from = {SCHEMA + 1}, needs_rele
 @pytest.mark.parametrize(
     ("changed", "advice"),
     [
-        (NEEDS_NEWER, "for alphapo-async 0.2.0 and newer.*use that release"),
+        (NEEDS_NEWER, "for alphapo-async 0.2.0 and newer.*Use that release"),
         (f"version = {SCHEMA - 1}", "journal migrate"),
     ],
 )
@@ -112,7 +112,7 @@ async def test_migrating_makes_what_is_missing_and_moves_what_is_old() -> None:
     await postgres.execute(f"update {schema}.journal set version = 0")
     assert await opened.migrate() == (0, SCHEMA)
     await postgres.execute(f"select * from {schema}.added; update {schema}.journal set {NEEDS_NEWER}")
-    with pytest.raises(JournalError, match="use that release"):
+    with pytest.raises(JournalError, match="Use that release"):
         await opened.migrate()
     await opened.aclose()
 
@@ -389,7 +389,7 @@ async def test_a_missing_privilege_is_named_when_the_journal_is_opened() -> None
     await postgres.execute(f"create role {name} login; create schema {name}")
     parts = urlsplit(postgres.url())
     opened = server(parts._replace(netloc=f"{name}@{parts.netloc.rpartition('@')[2]}").geturl(), schema=name)
-    with pytest.raises(JournalError, match=f"the user lacks USAGE on schema {name}: grant it"):
+    with pytest.raises(JournalError, match=f"the user lacks USAGE on schema {name}. Grant it"):
         await opened.run(one)
     await opened.aclose()
     await postgres.execute(f"drop role {name}")
