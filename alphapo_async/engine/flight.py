@@ -124,7 +124,6 @@ class Flight:
     """A programming error ended one of its requests: it makes no other."""
     _counts = FlightCounts()
     _retries: Retries[Row] | None = None
-    _queued: QueuedRequest | None = None
     _resting: asyncio.Future[None] | None = None
 
     def __init__(
@@ -142,15 +141,13 @@ class Flight:
     ) -> None:
         self._row = self._claimed = claimed
         self._is_reported = is_reported
+        # No copy of each part, and nothing that many set later only: instances share the names of few attributes, set early.
+        self._parts = parts
+        self._queued: QueuedRequest | None = None
         self._context = parts.context
-        self._journal = parts.journal
-        self._is_shared = parts.is_shared
         self._recorder = parts.recorder
-        self._questions = parts.questions
-        self._session = parts.session
         self._limiter = parts.limiter
         self._keys = parts.keys
-        self._lease = parts.lease
         self._observer = parts.observer
         self.asked = asked
         self._worker = asked.worker or ""
@@ -247,7 +244,7 @@ class Flight:
 
     def _begin_claimed(self) -> FlightResult | None:
         """Begin with a row that a claim recorded; a callback may have settled it since, and the journal may have gone back."""
-        self._row = row = seen_in(self.row, self._journal.epoch)
+        self._row = row = seen_in(self.row, self._parts.journal.epoch)
         if self._observer.is_listening:
             self._observer.on_recorded(row)
         return None if row.state == "open" else replace(self._result(row), is_from_journal=True)
@@ -264,9 +261,9 @@ class Flight:
     async def _wait_for_holder(self, row: Row, pause: float) -> Row:
         """Wait a moment for the worker that holds the row; take it over if that worker is gone."""
         holder, now = row.holder or "", self._context.now()
-        until = await self._journal.ended(holder, now)
+        until = await self._parts.journal.ended(holder, now)
         if until is not None:
-            begun = await self._journal.begun(holder)
+            begun = await self._parts.journal.begun(holder)
             lapse = ending_of(row, holder, self._context.clock.end_of(until, now), begun)
             return await self._take_on(lapse, is_repeated=True)
         await self._context.runtime.sleep(pause)
@@ -319,13 +316,13 @@ class Flight:
 
         A retry asks the journal first, since others may have added to it; and while it did, AlphaPo may have asked to wait, or gone away.
         """
-        if self._has_asked and self._is_shared:
+        if self._has_asked and self._parts.is_shared:
             try:
                 await self._read_again(row)
             except JournalError:
                 return row, False
         # A row with evidence that is not recorded yet was computed in the previous epoch of the journal.
-        self._row = row = seen_in(self.row, self._journal.epoch)
+        self._row = row = seen_in(self.row, self._parts.journal.epoch)
         is_let = still_permits(self._limiter.state, permit, self._loop.time())
         is_late = self.waiters.is_late(0.0)
         return row, is_let and not is_late and self._would_send(row, self._next_step(row))
@@ -368,7 +365,7 @@ class Flight:
         context, body = self._context, row.revision.body
         headers = context.signers[row.key_fingerprint].headers(body)
         timeout = context.policy.attempt_timeout
-        return self._session.exchange("POST", context.withdrawal_url, body=body, headers=headers, timeout=timeout)
+        return self._parts.session.exchange("POST", context.withdrawal_url, body=body, headers=headers, timeout=timeout)
 
     def _count_body(self, key: str, proof: Proof) -> None:
         """Count the body that was sent, and note what its reply says about the key."""
@@ -397,7 +394,7 @@ class Flight:
 
     def _is_held_for_long_enough(self, row: Row) -> bool:
         """Return whether the row is this worker's, and its lease outlasts the attempt."""
-        return row.holder == self._worker and self._lease.may_send(self._worker)
+        return row.holder == self._worker and self._parts.lease.may_send(self._worker)
 
     def _priority_of(self, row: Row) -> Priority:
         """Return the body's priority: the first one where nothing was sent or asked.
@@ -454,7 +451,7 @@ class Flight:
     async def _look_up_control(self, row: Row, after: float) -> Row:
         """Look up another withdrawal of the same key, accepted since; if it is shown, what is not shown now is not there."""
         try:
-            other = await self._journal.find_control(self._context.account, row.key_fingerprint, after)
+            other = await self._parts.journal.find_control(self._context.account, row.key_fingerprint, after)
         except JournalError:
             return row
         answered = None if other is None else await self._ask(row, other.foreign_id)
@@ -472,7 +469,7 @@ class Flight:
         if signer is None or not may_look_up(self._counts, self._context.policy) or self.waiters.is_late(0.0):
             return None
         priority = Priority.LOOK_UP if self._has_asked else Priority.QUESTION
-        answered = await self._questions.look_up(foreign_id, signer, priority, self._permit)
+        answered = await self._parts.questions.look_up(foreign_id, signer, priority, self._permit)
         if answered is None:
             return None
         self._has_failed |= isinstance(answered.answer, NoAnswer) and answered.answer.reason == INTERNAL_ERROR
@@ -544,7 +541,7 @@ class Flight:
             not self._has_failed
             and row.key_fingerprint in self._context.signers
             and is_ours
-            and self._worker == self._lease.worker
+            and self._worker == self._parts.lease.worker
         )
         return is_possible and is_worth_another_round(row, self._counts, self._context.policy)
 
@@ -609,7 +606,7 @@ class Flight:
         What the journal would not take is kept and offered again.
         """
         before = self.row
-        if self._is_shared and not self._unwritten:
+        if self._parts.is_shared and not self._unwritten:
             learned = self._learned(before, evidence)
             if learned.state == "accepted":
                 self._on_learned(before, learned, evidence)
@@ -668,7 +665,7 @@ class Flight:
 
     async def _let_go_unheard(self) -> None:
         """Release a row that the journal may have taken on without an answer: then nothing was sent, and others may continue."""
-        row = await self._journal.find(self._context.account, self._foreign_id)
+        row = await self._parts.journal.find(self._context.account, self._foreign_id)
         if row is not None and row.holder == self._worker:
             await self._recorder.apply(row, Released(self._worker, "journal", stays_open=True))
         self._may_stand_unheard = False
@@ -708,7 +705,7 @@ class Flight:
 
     def _is_slow(self, row: Row) -> bool:
         """Return whether it is a "no", and more time has passed since it was worked out than others allow for."""
-        if not self._is_shared or row.state not in NEGATIVE_STATES:
+        if not self._parts.is_shared or row.state not in NEGATIVE_STATES:
             return False
         return self._loop.time() - self._worked_out_at > COMMIT_GRACE
 

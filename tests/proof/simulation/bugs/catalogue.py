@@ -36,7 +36,7 @@ class Bug(NamedTuple):
 _SENT: Final = "context, body = self._context, row.revision.body"
 _SENT_OTHERWISE: Final = "context = self._context"
 _EXCHANGED: Final = (
-    'return self._session.exchange("POST", context.withdrawal_url, body=body, headers=headers, timeout=timeout)'
+    'return self._parts.session.exchange("POST", context.withdrawal_url, body=body, headers=headers, timeout=timeout)'
 )
 _ASKED: Final = "return self._session.exchange(method, url, body=body, headers=headers, timeout=timeout)"
 _REFUSAL_JUDGED: Final = '    return _judge_refusal(reply) or InDoubt(f"HTTP {reply.status}")\n'
@@ -625,7 +625,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "engine/flight.py",
-                "if self._has_asked and self._is_shared:",
+                "if self._has_asked and self._parts.is_shared:",
                 "if row is None:",
             ),
         ),
