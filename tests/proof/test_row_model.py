@@ -948,7 +948,7 @@ def test_sending_what_was_open_when_the_journal_went_back_is_found_out(wrong: Ne
 
 
 def _returned_though_begun(row: Row, seen: Evidence, now: float, assumptions: Assumptions) -> Row:
-    """Whatever a dead worker had claimed counts as not begun."""
+    """All that a dead worker had claimed counts as not begun."""
     is_claimed = isinstance(seen, LeaseExpired) and row.holder == seen.worker and row.claim > 0
     return apply(row, Returned(row.holder or "", row.claim) if is_claimed else seen, now, assumptions)
 

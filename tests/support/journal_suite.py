@@ -226,7 +226,7 @@ class JournalSuite:
         assert await journal.find_open(ACCOUNT, (3.0, "open-3"), 2) == []
 
     async def test_due_rows_come_longest_overdue_first(self, journal: Journal) -> None:
-        """What is in doubt before what is only refreshed, whatever was due first; no fresh rows, and none that a worker holds."""
+        """What is in doubt before what is only refreshed, also where that was due first; no fresh rows, and none that a worker holds."""
         await learn(journal, "held", asked("held"), LOST, now=0.0)
         await left(journal, "fresh", 1.0)
         await pay(journal, "paid", now=3.0)
