@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import re
@@ -31,7 +32,16 @@ from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.urls import shown
 from alphapo_async.settings import check_account, check_filled
 
-__all__ = ["account_of", "account_rows", "journal", "journal_named", "journal_options", "with_journal"]
+__all__ = [
+    "account_of",
+    "account_rows",
+    "by_option",
+    "journal",
+    "journal_named",
+    "journal_options",
+    "login_name",
+    "with_journal",
+]
 
 _PAGE: Final = 500
 _OUTCOMES: Final = ("open", "unknown", "accepted", "failed", "rejected", "not_sent", "conflict", "key_refused")
@@ -49,6 +59,20 @@ _journal_option: Final = click.option(
     "--journal", "name", callback=no_password, help="A file, or postgresql://… Default: ALPHAPO_JOURNAL."
 )
 """Adds --journal to a command that concerns all accounts."""
+
+
+def login_name(user: Callable[[], str] = getpass.getuser) -> str:
+    """Return the login name under which the command runs, or its number where the system has no name for it."""
+    try:
+        return user()
+    except (KeyError, OSError):  # as in a container; OSError from Python 3.13 on
+        return f"uid {os.getuid()}"
+
+
+by_option: Final = click.option(
+    "--by", default=login_name, show_default="your login name", help="Your name; it is recorded."
+)
+"""Adds --by to a command that records an operator's decision."""
 
 
 def account_of(account: str | None, environment: Mapping[str, str]) -> str:

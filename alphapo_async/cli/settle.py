@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Sequence
 import click
 
 from alphapo_async.cli.exit_codes import Exit
-from alphapo_async.cli.journal import account_of, journal, journal_named, journal_options, with_journal
+from alphapo_async.cli.journal import account_of, by_option, journal, journal_named, journal_options, with_journal
 from alphapo_async.cli.journal_rows import moment
 from alphapo_async.cli.output import clean, echo
 from alphapo_async.cli.streams import survive_lost_output
@@ -25,7 +25,7 @@ __all__ = ["settle", "settle_in"]
 
 
 @journal.command(
-    epilog="\b\nExample:\n  alphapo journal settle payout-17 --rejected --by anna \\\n"
+    epilog="\b\nExample:\n  alphapo journal settle payout-17 --rejected \\\n"
     '      --because "not in AlphaPo\'s dashboard" --journal payouts.db'
 )
 @click.argument("foreign_id")
@@ -41,7 +41,7 @@ __all__ = ["settle", "settle_in"]
     is_flag=True,
     help="Take --rejected although AlphaPo might still accept what was sent a short while ago.",
 )
-@click.option("--by", required=True, help="Your name; it is recorded.")
+@by_option
 @click.option("--because", required=True, help="How you know; it is recorded.")
 @click.option("--id", "alphapo_id", help="AlphaPo's id of it, with --accepted.")
 @click.option("--without-id", is_flag=True, help="With --accepted: AlphaPo's id could not be read.")

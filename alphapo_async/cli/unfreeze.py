@@ -11,7 +11,7 @@ from functools import partial
 import click
 
 from alphapo_async.cli.exit_codes import Exit
-from alphapo_async.cli.journal import account_of, journal, journal_named, journal_options, with_journal
+from alphapo_async.cli.journal import account_of, by_option, journal, journal_named, journal_options, with_journal
 from alphapo_async.cli.output import clean, counted, echo
 from alphapo_async.core.evidence import Unfrozen
 from alphapo_async.core.history import Entry, entries_of, noted
@@ -27,12 +27,12 @@ _PAGE = 500
 
 @journal.command(
     epilog="\b\nExamples:\n"
-    '  alphapo journal unfreeze payout-17 --by anna \\\n      --because "not in the export of 12:00" --journal payouts.db\n'
+    '  alphapo journal unfreeze payout-17 \\\n      --because "not in the export of 12:00" --journal payouts.db\n'
     "  alphapo journal unfreeze --nothing-lost \\\n      --journal postgresql://payer@db/payouts"
 )
 @click.argument("foreign_id", required=False)
 @click.option("--all", "is_all", is_flag=True, help="Every frozen row of the account.")
-@click.option("--by", help="Your name; it is recorded.")
+@by_option
 @click.option("--because", help="How you know that AlphaPo's books do not have it; it is recorded.")
 @click.option(
     "--anyway",
@@ -49,7 +49,7 @@ def unfreeze(
     *,
     foreign_id: str | None,
     is_all: bool,
-    by: str | None,
+    by: str,
     because: str | None,
     anyway: bool,
     nothing_lost: bool,
@@ -68,8 +68,8 @@ def unfreeze(
         count = with_journal(opened, lambda opened: opened.equate_epochs())
         echo(f"Nothing was lost: {counted(count, 'earlier row counts', 'earlier rows count')} as before.")
         return
-    if not by or not because:
-        raise click.UsageError("Pass --by, your name, and --because: how you know that AlphaPo's books do not have it.")
+    if not because:
+        raise click.UsageError("Pass --because: how you know that AlphaPo's books do not have it.")
     owner, decision = account_of(account, os.environ), Unfrozen(by, because)
     done, kept = with_journal(
         opened, lambda opened: _unfreeze(opened, owner, foreign_id, decision, waits_for_quiet=not anyway)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import get_args
 import click
 import pytest
 
-from alphapo_async.cli.journal import account_of, account_rows, journal_named, list_rows
+from alphapo_async.cli.journal import account_of, account_rows, journal_named, list_rows, login_name
 from alphapo_async.cli.row_fields import outcome_of
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.evidence import Attempt, Released
@@ -341,3 +342,14 @@ async def test_the_rows_of_one_account_are_read_in_order(tmp_path: Path) -> None
     assert [row.foreign_id async for row in account_rows(journal, "default")] == ["a", "b"]
     assert [row.foreign_id async for row in account_rows(journal, "other")] == ["c"]
     await journal.aclose()
+
+
+@pytest.mark.parametrize("error", [KeyError("uid"), OSError("uid")])
+def test_a_decision_bears_the_login_name_or_the_number_of_a_user_without_one(error: Exception) -> None:
+    """A container may run under a number that the system has no name for."""
+
+    def nameless() -> str:
+        raise error
+
+    assert login_name(lambda: "anna") == "anna"
+    assert login_name(nameless) == f"uid {os.getuid()}"

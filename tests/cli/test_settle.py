@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from alphapo_async.cli.journal import login_name
 from alphapo_async.core.evidence import Attempt, Evidence, LeaseExpired, Released
 from alphapo_async.core.replies import InDoubt, Rejected
 from alphapo_async.journal.sqlite.journal import SqliteJournal
@@ -181,3 +182,10 @@ def test_the_word_must_be_said(path: str) -> None:
     result = invoke("journal", "settle", "f", "--by", "a", "--because", "b", "--journal", path)
     assert result.exit_code == 2
     assert "Pass --accepted or --rejected." in result.stderr
+
+
+def test_a_decision_without_by_is_recorded_under_the_login_name(path: str) -> None:
+    """The history says under whose login the command ran."""
+    result = invoke("journal", "settle", "f", "--accepted", "--without-id", "--because", "seen", "--journal", path)
+    assert result.exit_code == 0
+    assert login_name() in result.stdout

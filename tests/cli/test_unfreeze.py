@@ -103,8 +103,7 @@ def test_nothing_was_lost(path: Path) -> None:
     [
         (("a", "--all", *WHY), "Pass one of FOREIGN_ID, --all and --nothing-lost"),
         ((), "Pass one of FOREIGN_ID"),
-        (("a", "--by", "anna"), "Pass --by, your name, and --because"),
-        (("a", "--because", "not in the export"), "Pass --by, your name, and --because"),
+        (("a", "--by", "anna"), "Pass --because: how you know"),
     ],
 )
 def test_what_is_not_said_is_asked_for(path: Path, words: tuple[str, ...], result: str) -> None:
