@@ -95,8 +95,9 @@ def may_send_again(row: Row, now: float, assumptions: Assumptions = _ASSUMPTIONS
 def due_at(row: Row) -> float | None:
     """Return when a worker on its rounds should come to the row; None if another holds it, or nothing is left to do.
 
-    A row in doubt is looked up ever more rarely, up to once an hour. An accepted row that is not final is looked up after its
-    `refresh_after`, then each time after twice as long, up to once a day, for 30 days; so is the withdrawal that a row is in conflict with.
+    A row in doubt is looked up ever more rarely, up to once an hour, and when its quiet time ends. An accepted row that is not final is
+    looked up after its `refresh_after`, then each time after twice as long, up to once a day, for 30 days; so is the withdrawal that a row
+    is in conflict with.
     """
     if row.state == "open":
         return None if row.holder is not None else _due_while_open(row)
@@ -127,4 +128,8 @@ def _due_while_open(row: Row) -> float:
         row.created_at if row.doubt_since is None else row.doubt_since
     )  # it may have waited for long before it was sent
     pause = min(max(row.checked_at - since, SOON), HOUR) if is_in_doubt(row) else SOON
-    return max(row.checked_at + pause, row.not_before)
+    due = row.checked_at + pause
+    quiet = quiet_ends_at(row, _ASSUMPTIONS)
+    if row.checked_at < quiet < due:  # the body may be sent again from then on
+        due = quiet
+    return max(due, row.not_before)

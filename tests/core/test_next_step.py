@@ -126,6 +126,13 @@ def test_a_row_in_doubt_is_visited_ever_more_rarely() -> None:
     assert due_at(row(100.0, holder=None, look_ups_only=True, checked_at=120.0)) == 140.0
 
 
+def test_a_row_in_doubt_is_visited_when_its_quiet_time_ends() -> None:
+    """The body may be sent again then: a row that never arrived does not wait for the next of its ever rarer look-ups."""
+    free = replace(DOUBTED, holder=None, could_leave_until=20.0)
+    visits = [due_at(replace(free, checked_at=at)) for at in (800.0, 1_000.0, QUIET + 20.0)]
+    assert visits == [1_600.0, QUIET + 20.0, 2 * (QUIET + 20.0)]
+
+
 def test_what_is_accepted_is_refreshed_until_it_is_final() -> None:
     """After ten minutes, then each time after twice as long, up to once a day."""
     assert due_at(ACCEPTED_ROW) == 605.0
