@@ -26,12 +26,12 @@ def _print(line: str) -> None:
 
 
 async def _run(scenarios: Sequence[Scenario], withdrawals: int, faults: int, seed: int) -> list[Result]:
-    """Play scenarios, each with its share of withdrawals and faults; files of one that went wrong are kept."""
+    """Play scenarios, each with its share of what all would have; files of one that went wrong are kept."""
     task = asyncio.current_task()
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    shares = sum(scenario.share for scenario in scenarios)
+    shares = sum(scenario.share for scenario in SCENARIOS)
     results = []
     _print(f"| scenario | withdrawals | faults | seconds | {' | '.join(_KINDS)} |")
     _print(f"| --- |{' --- |' * (3 + len(_KINDS))}")
@@ -39,7 +39,7 @@ async def _run(scenarios: Sequence[Scenario], withdrawals: int, faults: int, see
         folder = Path(tempfile.mkdtemp(prefix=f"alphapo-chaos-{scenario.name}-"))
         is_clean = False
         try:
-            plan = Plan(round(withdrawals * scenario.share / shares), round(faults / len(scenarios)), seed)
+            plan = Plan(round(withdrawals * scenario.share / shares), round(faults / len(SCENARIOS)), seed)
             result = await play(scenario, plan, folder)
             results.append(result)
             is_clean = result.verdict.is_clean
@@ -76,8 +76,10 @@ def _print_problems(verdict: Verdict, folder: Path) -> None:
 def main(arguments: list[str]) -> int:
     """Play what this machine has everything for, and name what it lacks."""
     parser = argparse.ArgumentParser(prog="python -m tests.proof.chaos")
-    parser.add_argument("--withdrawals", type=int, default=50_500, help="of all scenarios together")
-    parser.add_argument("--faults", type=int, default=520, help="of all scenarios together")
+    parser.add_argument(
+        "--withdrawals", type=int, default=50_500, help="of all scenarios together, also of those not played"
+    )
+    parser.add_argument("--faults", type=int, default=520, help="likewise")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", action="append", choices=[scenario.name for scenario in SCENARIOS])
     parser.add_argument("--require-all", action="store_true", help="fail if anything was not run")
