@@ -28,7 +28,7 @@ from alphapo_async.core.evidence import (
     Requested,
     Revision,
 )
-from alphapo_async.core.history import Entry, entries_of, noted
+from alphapo_async.core.history import Change, Entry, entries_of, noted
 from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.redaction import redacted, tombstone
 from alphapo_async.core.replies import Accepted, Found, InDoubt, NoneFound, Rejected
@@ -64,22 +64,30 @@ LOST = Attempt("worker", InDoubt("connection lost"), 1.0, 2.0)
 REFUSED = Attempt("worker", Rejected({"amount": ["no"]}), 1.0, 2.0, ReplyExcerpt(400, b"{}"))
 
 
-async def learn(
-    journal: Journal, foreign_id: str, *evidence: Evidence, now: float = 0.0, account: str = ACCOUNT, **how: Any
-) -> Row:
-    """Add evidence to a row and its history, as a flight does."""
+def learning(
+    foreign_id: str, *evidence: Evidence, now: float = 0.0, account: str = ACCOUNT, is_durable: bool = True
+) -> Change:
+    """Return the change that adds evidence to a row and its history, as a flight does."""
 
     def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
         row = known
         for one in evidence:
             if row is None:
                 assert isinstance(one, Requested)
-                row = new_row(account, foreign_id, one, now, is_durable=journal.is_durable)
+                row = new_row(account, foreign_id, one, now, is_durable=is_durable)
             else:
                 row = apply(row, one, now)
         assert row is not None
         return noted(row, entries_of(evidence, now, "1.0"))
 
+    return change
+
+
+async def learn(
+    journal: Journal, foreign_id: str, *evidence: Evidence, now: float = 0.0, account: str = ACCOUNT, **how: Any
+) -> Row:
+    """Add evidence to a row and its history, and return the row."""
+    change = learning(foreign_id, *evidence, now=now, account=account, is_durable=journal.is_durable)
     return await journal.update(account, foreign_id, change, **how)
 
 

@@ -11,35 +11,30 @@ import contextlib
 import logging
 import os
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from copy import copy
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from alphapo_async.core.claims import Claim, ClaimedRows
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Claimed
-from alphapo_async.core.history import Change, Entry, is_stored
+from alphapo_async.core.history import Change, Entry
 from alphapo_async.core.models import Totals
-from alphapo_async.core.next_step import due_at
 from alphapo_async.core.row import Epoch, Row
-from alphapo_async.core.row_format import to_record
-from alphapo_async.core.transitions import apply
 from alphapo_async.journal.copying import Kept, Register
 from alphapo_async.journal.group_commit import GroupCommit, PendingWrite
 from alphapo_async.journal.host_binding import check_host
 from alphapo_async.journal.messages import file_error
-from alphapo_async.journal.sqlite.busy import SLICE, BusyWait, is_busy
+from alphapo_async.journal.sqlite.busy import BusyWait, is_busy
+from alphapo_async.journal.sqlite.connection import FileConnection, Name
 from alphapo_async.journal.sqlite.continuity import Continuity
-from alphapo_async.journal.sqlite.faults import HeldByReader, journal_error
-from alphapo_async.journal.sqlite.file import APPLICATION, DRIVER_ERRORS, connect, copy_into, locks_of, lose
+from alphapo_async.journal.sqlite.faults import journal_error
+from alphapo_async.journal.sqlite.file import DRIVER_ERRORS, copy_into, locks_of, lose
 from alphapo_async.journal.sqlite.liveness import LivenessLocks
 from alphapo_async.journal.sqlite.places import Place, place_of
-from alphapo_async.journal.sqlite.rows import Leased, SqliteRows
+from alphapo_async.journal.sqlite.rows import Leased
 from alphapo_async.journal.sqlite.thread import JournalThread
-from alphapo_async.journal.stored_rows import UnreadableRow
 from alphapo_async.supervisor import Supervisor
 
 __all__ = ["SqliteJournal"]
@@ -47,210 +42,9 @@ __all__ = ["SqliteJournal"]
 logger = logging.getLogger("alphapo_async")
 
 T = TypeVar("T")
-_Name: TypeAlias = tuple[str, str]
-_REMEMBERED: Final = 10_000  # rows that are not read again while no other process has written
 _LINGER: Final = 0.002  # seconds that a group waits for company: less than a flush to the disk takes
 _CLOSING: Final = 1.0  # seconds that closing gives to the calls that are left
 _CLOSING_WAIT: Final = 0.25  # and to another process that locks the file; a slice of waiting may follow
-
-
-class _File:
-    """The open file, which the journal's thread alone uses. Changes gather, and are written in one go for each kind."""
-
-    def __init__(
-        self,
-        path: Path,
-        wait: BusyWait,
-        continuity: Continuity,
-        *,
-        reads_only: bool = False,
-        any_filesystem: bool = False,
-    ) -> None:
-        self.path = path
-        self._continuity = continuity
-        self.rows = SqliteRows(connect(path, wait, reads_only=reads_only, any_filesystem=any_filesystem))
-        self._wait = wait
-        self._known: OrderedDict[_Name, tuple[int, Row]] = OrderedDict()
-        self._read: dict[_Name, tuple[int, Row] | None] = {}
-        """What was read ahead for the changes of this transaction."""
-        self._new: list[tuple[int, Row]] = []
-        self._changed: list[tuple[int, Row]] = []
-        self._lines: list[tuple[int, Entry]] = []
-        self._version = 0
-        self.epoch = self._epoch_before = Epoch()
-        """Read at the first transaction, and after another process has written."""
-
-    def begin(self) -> None:
-        """Begin a transaction; forget what was remembered if another process has written since."""
-        self._epoch_before = self.epoch
-        self._wait.run(partial(self.rows.connection.execute, "begin immediate"))
-        version = self.rows.connection.execute("pragma data_version").fetchone()[0]
-        if version != self._version:
-            self._known.clear()
-            has_gone_back = self._continuity.check_content(self.rows, APPLICATION)
-            self.epoch = self.rows.epoch()
-            if has_gone_back:
-                logger.error(
-                    "The journal %r lacks what this process recorded in it: it was replaced by an older one",
-                    str(self.path),
-                    extra={"foreign_id": None},
-                )
-            else:
-                self._epoch_before = self.epoch
-            self._version = version
-
-    def read_ahead(self, names: Iterable[_Name]) -> None:
-        """Read the rows that the transaction will change: most are new, and one query for each takes half the time of writing them.
-
-        Where this release cannot read one of them, each is read by itself, and its own call alone fails.
-        """
-        unknown = [name for name in names if name not in self._known]
-        found = None
-        if len(unknown) > 1:
-            with contextlib.suppress(UnreadableRow):
-                found = self.rows.find_all(unknown)
-        self._read = {} if found is None else {name: found.get(name) for name in unknown}
-
-    def drop(self, name: _Name) -> None:
-        """Forget what was read of a row that is changed in the file itself."""
-        self._known.pop(name, None)
-        self._read.pop(name, None)
-
-    def write(self) -> None:
-        """Write what has gathered; the commit is still to come."""
-        if self._new:
-            self.rows.insert(self._new)
-        if self._changed:
-            self.rows.update(self._changed)
-        if self._lines:
-            self.rows.add_history(self._lines)
-        self._clear()
-
-    def raise_epoch(self, now: float) -> Epoch:
-        """Begin another epoch."""
-        self.rows.raise_epoch(now)
-        return self._read_epoch()
-
-    def equate_epochs(self) -> int:
-        """Count the rows of the epoch before to the present one."""
-        count = self.rows.equate_epochs()
-        self._read_epoch()
-        return count
-
-    def retire(self) -> None:
-        """Close the journal for good, and commit that."""
-        self.rows.retire()
-        self.commit()
-        self._version = 0  # the next transaction reads the epoch, and fails
-
-    def _read_epoch(self) -> Epoch:
-        self._known.clear()
-        self._read.clear()
-        self.epoch = self.rows.epoch()
-        return self.epoch
-
-    def _clear(self) -> None:
-        for gathered in (self._new, self._changed, self._lines):
-            gathered.clear()
-
-    def commit(self) -> None:
-        """Commit: the transaction is on disk then.
-
-        Raises:
-            HeldByReader: with a rollback journal, another process has been reading for too long.
-        """
-        try:
-            self._wait.run(partial(self.rows.connection.execute, "commit"))
-        except DRIVER_ERRORS as error:
-            raise HeldByReader(str(error)) if is_busy(error) else error from None
-        self._continuity.committed(self.epoch)
-
-    def undo(self) -> None:
-        """Forget what was not committed."""
-        self._continuity.undone()
-        self._known.clear()
-        self._version = 0
-        self._clear()
-        if self.rows.connection.in_transaction:
-            self.rows.connection.execute("rollback")
-        self.epoch = self._epoch_before
-
-    def stands(self, name: _Name, row: Row, entries: Sequence[Entry]) -> bool:
-        """Return whether the file has exactly this row, with these lines; then write it once more: it may never have been flushed."""
-        found = self.rows.find(*name)
-        if found is None or to_record(found[1]) != to_record(row):
-            return False
-        written = {line.number: line for line in self.rows.history(*name)}
-        if not all(is_stored(line, written.get(line.number)) for line in entries):
-            return False
-        self.rows.update([found])
-        return True
-
-    def change(self, name: _Name, change: Change) -> tuple[Row, Sequence[Entry]]:
-        """Gather the row and the history lines that `change` returns, and return them."""
-        found = self._find(name)
-        row, entries = change(None if found is None else found[1])
-        place = self._next_place() if found is None else found[0]
-        if found is None:
-            self._new.append((place, row))
-        elif row is not found[1]:
-            self._replace(place, found[1], row)
-        self._lines += [(place, entry) for entry in entries]
-        if entries:
-            self._continuity.recorded(*name, entries[-1].number)
-        self._remember(name, place, row)
-        return row, entries
-
-    def claim(self, account: str, claim: Claim) -> ClaimedRows | None:
-        """Have a worker take fresh rows, and gather their changes; None where its lease does not run."""
-        if not self.rows.number_claim(claim):
-            is_made = self.rows.claims(claim.worker) == claim.number
-            return ClaimedRows(self.rows.claimed(claim.worker, claim.number), claim.after) if is_made else None
-        found = self.rows.fresh(account, claim)
-        claimed = Claimed(claim.worker, claim.number, claim.key)
-        taken = [(place, apply(row, claimed, claim.now)) for place, row in found]
-        self._changed += taken
-        for place, row in taken:
-            self._remember((account, row.foreign_id), place, row)
-        last = max((due_at(row) or 0.0 for _, row in found), default=claim.after)
-        return ClaimedRows([row for _, row in taken], last)
-
-    def _find(self, name: _Name) -> tuple[int, Row] | None:
-        if name in self._known:
-            return self._known[name]
-        if name in self._read:
-            return self._read.pop(name)  # once only: it does not show what this transaction has made of the row
-        self.write()
-        return self.rows.find(*name)
-
-    def _next_place(self) -> int:
-        return self._new[-1][0] + 1 if self._new else self.rows.next_place()
-
-    def _replace(self, place: int, before: Row, after: Row) -> None:
-        if after.revision.number != before.revision.number:
-            self.write()  # the bytes of the revision before are kept as they stand in the file
-            self.rows.correct(place, after.revision)
-        self._changed.append((place, after))
-
-    def _remember(self, name: _Name, place: int, row: Row) -> None:
-        self._known.pop(name, None)
-        if row.state == "open":
-            self._known[name] = place, row
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
-
-    def wipe(self) -> bool:
-        """Empty the write-ahead log; return whether that was possible."""
-        self.rows.connection.execute("pragma busy_timeout = 0")  # another process may read for long
-        try:
-            is_busy, _, _ = self.rows.connection.execute("pragma wal_checkpoint(truncate)").fetchone()
-        finally:
-            self.rows.connection.execute(f"pragma busy_timeout = {SLICE * 1_000:.0f}")
-        return not is_busy
-
-    def close(self) -> None:
-        """Close the file."""
-        self.rows.connection.close()
 
 
 class SqliteJournal:
@@ -285,7 +79,7 @@ class SqliteJournal:
         self._commits: dict[asyncio.AbstractEventLoop, GroupCommit[_Call[Any]]] = {}
         """By the event loop of their callers: several may share the journal, and its thread."""
         self._supervisor = Supervisor()
-        self._file: _File | None = None
+        self._file: FileConnection | None = None
         self._reads_only = reads_only
         self.any_filesystem = any_filesystem
         self._place: Place | None = None
@@ -333,7 +127,7 @@ class SqliteJournal:
             ConfigurationError: the account belongs to another host.
         """
 
-        def bind(file: _File) -> str:
+        def bind(file: FileConnection) -> str:
             return file.rows.bind(account, host)
 
         bound = await self._ask(bind, writes=True)
@@ -344,7 +138,7 @@ class SqliteJournal:
         except OSError as error:
             raise journal_error(self.path, error) from None
 
-        def enlist(file: _File) -> list[str]:
+        def enlist(file: FileConnection) -> list[str]:
             file.rows.enlist(worker, until, lock_inode)
             return [leased.worker for leased in file.rows.leases()]
 
@@ -457,7 +251,7 @@ class SqliteJournal:
     async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
         """Keep `after` if `before` was kept until now; return whether it was, or whether `after` is there already."""
 
-        def write(file: _File) -> bool:
+        def write(file: FileConnection) -> bool:
             known = file.rows.recall(account, name)
             if known == before:
                 file.rows.remember(account, name, after)
@@ -475,7 +269,7 @@ class SqliteJournal:
     ) -> bool:
         """Remove a withdrawal's bytes and AlphaPo's words or its whole history; keep the row and add the lines that `change` returns."""
 
-        def write(file: _File) -> bool:
+        def write(file: FileConnection) -> bool:
             found = file.rows.find(account, foreign_id)
             if found is None:
                 return False
@@ -550,7 +344,9 @@ class SqliteJournal:
                     loop.call_soon_threadsafe(commits.abandon, closed)
             self._workers.forget()
 
-    def _ask(self, run: Callable[[_File], T], *, writes: bool = False, may_lag: bool = False) -> asyncio.Future[T]:
+    def _ask(
+        self, run: Callable[[FileConnection], T], *, writes: bool = False, may_lag: bool = False
+    ) -> asyncio.Future[T]:
         call = _Call(run, writes=writes)
         if self._is_closed:
             call.fail(JournalError(f"The journal {str(self.path)!r} is closed.", recorded=None))
@@ -598,7 +394,7 @@ class SqliteJournal:
         for call in apart:
             self._read(file, call)
 
-    def _serve_together(self, file: _File, group: list[_Call[Any]]) -> None:
+    def _serve_together(self, file: FileConnection, group: list[_Call[Any]]) -> None:
         """Serve calls in one transaction; one by one where that fails, unless it would fail for each of them."""
         failure = self._commit(file, group)
         if failure is None:
@@ -611,11 +407,11 @@ class SqliteJournal:
             for call in group:
                 self._serve_alone(file, call)
 
-    def _opened(self) -> _File:
+    def _opened(self) -> FileConnection:
         if self._file is not None and not self._continuity.is_same_file():
             self._leave_replaced(self._file)
         if self._file is None:
-            file = _File(
+            file = FileConnection(
                 self.path,
                 self._busy_wait,
                 self._continuity,
@@ -631,7 +427,7 @@ class SqliteJournal:
             self._file, self._place = file, place_of(self.path, is_any=self.any_filesystem)
         return self._file
 
-    def _leave_replaced(self, file: _File) -> None:
+    def _leave_replaced(self, file: FileConnection) -> None:
         """Close a file in whose place another one is: the other one is opened next.
 
         A write-ahead log belongs to a name: the new file would take the old one's for its own.
@@ -641,13 +437,13 @@ class SqliteJournal:
             raise file_error(self.path, "replaced beside a log")
         self._close()
 
-    def _read(self, file: _File, call: _Call[Any]) -> None:
+    def _read(self, file: FileConnection, call: _Call[Any]) -> None:
         try:
             self._busy_wait.run(partial(_run, file, call))
         except DRIVER_ERRORS as error:
             call.error = journal_error(self.path, error)
 
-    def _commit(self, file: _File, group: list[_Call[Any]]) -> Exception | None:
+    def _commit(self, file: FileConnection, group: list[_Call[Any]]) -> Exception | None:
         """Serve a group in one transaction; return what went wrong."""
         changes = [call.run for call in group if isinstance(call.run, _Write)]
         for change in changes:
@@ -670,7 +466,7 @@ class SqliteJournal:
             return error
         return None
 
-    def _serve_alone(self, file: _File, call: _Call[Any]) -> None:
+    def _serve_alone(self, file: FileConnection, call: _Call[Any]) -> None:
         """Serve one call again in its own transaction; after a commit that failed, now or before, it is not known whether it is stored."""
         call.result = call.error = None
         error = self._commit(file, [call])
@@ -680,7 +476,7 @@ class SqliteJournal:
             error = journal_error(self.path, error, recorded=False if is_known_missing else None)
         call.error = call.error or error
 
-    def _undo(self, file: _File) -> None:
+    def _undo(self, file: FileConnection) -> None:
         """Undo what was not committed; a file where that fails is opened again at the next call."""
         try:
             file.undo()
@@ -707,7 +503,7 @@ class _Call(PendingWrite[T]):
 
     __slots__ = ("error", "result", "run", "writes")
 
-    def __init__(self, run: Callable[[_File], T], *, writes: bool) -> None:
+    def __init__(self, run: Callable[[FileConnection], T], *, writes: bool) -> None:
         super().__init__()
         self.run = run
         self.writes = writes
@@ -720,10 +516,10 @@ class _Apart(Generic[T]):
 
     __slots__ = ("_run",)
 
-    def __init__(self, run: Callable[[_File], T]) -> None:
+    def __init__(self, run: Callable[[FileConnection], T]) -> None:
         self._run = run
 
-    def __call__(self, file: _File) -> T:
+    def __call__(self, file: FileConnection) -> T:
         return self._run(file)
 
 
@@ -732,7 +528,7 @@ class _Write:
 
     __slots__ = ("_change", "is_missing", "left", "made", "may_stand", "name")
 
-    def __init__(self, name: _Name, change: Change) -> None:
+    def __init__(self, name: Name, change: Change) -> None:
         self.name = name
         self._change = change
         self.made: tuple[Row, Sequence[Entry]] | None = None
@@ -744,7 +540,7 @@ class _Write:
         self.may_stand = False
         """A commit of it was tried, and failed or only seemed to."""
 
-    def __call__(self, file: _File) -> Row:
+    def __call__(self, file: FileConnection) -> Row:
         if self.made is None or self.left is None or not file.stands(self.name, self.left, self.made[1]):
             self.made = file.change(self.name, self._noting)
         return self.made[0]
@@ -754,7 +550,7 @@ class _Write:
         return self._change(known)
 
 
-def _run(file: _File, call: _Call[Any]) -> None:
+def _run(file: FileConnection, call: _Call[Any]) -> None:
     """Run a call; what a caller's own function raises is the error of this call alone."""
     if not isinstance(call.run, _Write):
         file.write()  # the call may read rows whose changes have gathered

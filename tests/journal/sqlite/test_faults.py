@@ -21,10 +21,11 @@ from alphapo_async.core.errors import JournalError
 from alphapo_async.journal.messages import FILE, sentence
 from alphapo_async.journal.schema_version import SCHEMA
 from alphapo_async.journal.sqlite.busy import BUSY, BusyWait
+from alphapo_async.journal.sqlite.connection import FileConnection
 from alphapo_async.journal.sqlite.continuity import Continuity
 from alphapo_async.journal.sqlite.faults import HeldByReader, OtherVersion, condition_of, is_unwritable, journal_error
 from alphapo_async.journal.sqlite.file import _set_up, connect, lose
-from alphapo_async.journal.sqlite.journal import SqliteJournal, _File
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.sqlite.places import place_of
 from tests.journal.sqlite.test_places import listed
 from tests.support.descriptors import none_left
@@ -113,7 +114,7 @@ def beside_a_writer(folder: Path) -> str:
 def beside_a_reader(folder: Path) -> str:
     """Commit, with a rollback journal, while another process does not end its reading."""
     path = made(folder / "payouts.db")
-    file = _File(path, BusyWait(0.0), Continuity(path, time.time))
+    file = FileConnection(path, BusyWait(0.0), Continuity(path, time.time))
     file.rows.connection.execute("pragma journal_mode = truncate")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("begin")
@@ -160,7 +161,7 @@ def forked(folder: Path) -> str:
 def copied(folder: Path) -> str:
     """Use a file that was copied to PostgreSQL."""
     path = made(folder / "payouts.db")
-    file = _File(path, BusyWait(0.0), Continuity(path, time.time))
+    file = FileConnection(path, BusyWait(0.0), Continuity(path, time.time))
     file.begin()
     file.retire()
     with contextlib.closing(file), pytest.raises(sqlite3.OperationalError) as caught:

@@ -26,7 +26,8 @@ from alphapo_async.core.replies import InDoubt
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.sqlite.busy import SLICE, BusyWait
-from alphapo_async.journal.sqlite.journal import SqliteJournal, _File
+from alphapo_async.journal.sqlite.connection import FileConnection
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.sqlite.rows import QUERIES
 from alphapo_async.supervisor import Supervisor
 from tests.journal.sqlite.test_thread import refuse
@@ -34,7 +35,6 @@ from tests.support.driver_errors import SQLITE, missing_verbs, verbs
 from tests.support.journal_suite import (
     ACCOUNT,
     LOST,
-    REFUSED,
     ForgettingSuite,
     JournalSuite,
     RememberingSuite,
@@ -44,9 +44,7 @@ from tests.support.journal_suite import (
     asked,
     buried,
     learn,
-    left_alone,
     pay,
-    same,
 )
 from tests.support.mounts import mounted
 
@@ -145,18 +143,6 @@ async def test_a_hundred_at_once_share_a_few_commits(path: Path) -> None:
     await journal._ask(lambda file: file.rows.connection.set_trace_callback(seen.append))
     await asyncio.gather(*(pay(journal, f"f-{number}") for number in range(100)))
     assert 1 <= seen.count("commit") <= 5
-    await journal.aclose()
-
-
-async def test_a_row_that_stays_as_it_is_is_not_written(path: Path) -> None:
-    """Whoever finds nothing to change costs a look."""
-    journal = SqliteJournal(path)
-    row = await learn(journal, "f", asked("f"))
-    seen: list[str] = []
-    await journal._ask(lambda file: file.rows.connection.set_trace_callback(seen.append))
-    assert await journal.update(ACCOUNT, "f", left_alone) is row
-    assert "commit" in seen
-    assert [statement for statement in seen if statement.startswith("update")] == []
     await journal.aclose()
 
 
@@ -420,34 +406,6 @@ async def test_a_commit_that_keeps_failing_leaves_nobody_sure(path: Path) -> Non
     await journal.aclose()
 
 
-async def test_what_happens_to_a_row_in_one_transaction_happens_in_order(path: Path) -> None:
-    """New, in doubt, refused and corrected at once: row, revisions and history are those of one commit each."""
-    journal = SqliteJournal(path)
-    refused, corrected = [REFUSED], [asked("a", "2", worker="other")]
-    await in_one_group(
-        journal,
-        lambda: learn(journal, "a", asked("a")),
-        lambda: learn(journal, "b", asked("b"), accepted("b")),  # settled at once, and then heard of again
-        lambda: learn(journal, "a", *refused),
-        lambda: learn(journal, "b", asked("b")),
-        lambda: learn(journal, "a", *corrected),
-        lambda: learn(journal, "a", LOST),
-    )
-    row, paid = await journal.find(ACCOUNT, "a"), await journal.find(ACCOUNT, "b")
-    assert row is not None
-    assert paid is not None
-    assert ([one.number for one in row.earlier], row.revision.number, row.state) == ([1], 2, "open")
-    assert (row.earlier[0].body, row.revision.body) == (asked("a").revision.body, asked("a", "2").revision.body)
-    assert (paid.state, paid.withdrawal and paid.withdrawal.id) == ("accepted", "id of b")
-    one_by_one = SqliteJournal(path.with_name("one by one.db"))
-    for evidence in ([asked("a")], refused, corrected, [LOST]):
-        await learn(one_by_one, "a", *evidence)
-    assert await journal.history(ACCOUNT, "a") == await one_by_one.history(ACCOUNT, "a")
-    assert same(row, await one_by_one.find(ACCOUNT, "a"))
-    await journal.aclose()
-    await one_by_one.aclose()
-
-
 async def test_whoever_asks_in_the_same_transaction_hears_what_was_changed_before(path: Path) -> None:
     """Changes gather until somebody asks, or the transaction ends."""
     journal = SqliteJournal(path)
@@ -461,17 +419,6 @@ async def test_whoever_asks_in_the_same_transaction_hears_what_was_changed_befor
     assert found.foreign_id == "a"
     assert totals["BTC"].requested == 1
     await journal.aclose()
-
-
-async def test_rows_that_others_wrote_are_read_in_one_go(path: Path) -> None:
-    """And changed in their places, beside new ones."""
-    journal, other = SqliteJournal(path), SqliteJournal(path)
-    await asyncio.gather(*(learn(other, name, asked(name)) for name in "abc"))
-    result = await in_one_group(journal, *(partial(learn, journal, name, asked(name), LOST) for name in "abcd"))
-    assert [row.attempts for row in result] == [1] * 4
-    assert (await journal.totals(ACCOUNT))["BTC"].requested == 4
-    await journal.aclose()
-    await other.aclose()
 
 
 async def test_what_is_forgotten_in_a_transaction_is_not_brought_back_by_what_was_read_ahead(path: Path) -> None:
@@ -490,27 +437,6 @@ async def test_what_is_forgotten_in_a_transaction_is_not_brought_back_by_what_wa
     assert row is not None
     assert row.attempts == 0
     assert (row.transaction and row.transaction.error) is None
-    await journal.aclose()
-
-
-async def test_only_what_was_asked_for_is_read_ahead(path: Path) -> None:
-    """SQLite ends a JSON text at a NUL: the row that it names then is another's, and was read too early."""
-    journal = SqliteJournal(path)
-    await learn(journal, "f", asked("f"))
-
-    def begin(known: Row | None) -> tuple[Row, Sequence[Entry]]:
-        return known or new_row(ACCOUNT, "f\0", asked("f"), 0.0, is_durable=True), ()
-
-    await in_one_group(
-        journal,
-        partial(journal.update, ACCOUNT, "f\0", begin),
-        lambda: learn(journal, "g", asked("g")),
-        lambda: learn(journal, "f", accepted("f")),
-        lambda: learn(journal, "f", LOST),
-    )
-    row = await journal.find(ACCOUNT, "f")
-    assert row is not None
-    assert (row.state, row.attempts) == ("accepted", 2)
     await journal.aclose()
 
 
@@ -749,17 +675,6 @@ async def test_a_page_that_is_damaged_is_told_when_it_is_met(path: Path) -> None
     await journal.aclose()
 
 
-async def test_no_more_is_remembered_than_is_good(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows beyond the bound are read again."""
-    monkeypatch.setattr("alphapo_async.journal.sqlite.journal._REMEMBERED", 2)
-    journal = SqliteJournal(path)
-    for name in "abc":
-        await learn(journal, name, asked(name))
-    for name in "abc":
-        assert (await learn(journal, name, LOST)).attempts == 1
-    await journal.aclose()
-
-
 async def test_a_backup_is_a_journal(path: Path, tmp_path: Path) -> None:
     """As it stood, readable by its owner alone; an existing file is not touched."""
     journal, target = SqliteJournal(path), tmp_path / "backup.db"
@@ -827,23 +742,6 @@ async def test_a_file_that_grew_beyond_its_last_commit_loses_nothing(path: Path)
         await journal.aclose()
 
 
-async def test_the_log_is_emptied_unless_somebody_reads_it(path: Path) -> None:
-    """Nobody waits for a reader, who may take long; and later writers wait for each other as before."""
-    journal = SqliteJournal(path)
-    await pay(journal, "f")
-    await journal._ask(lambda file: file.rows.connection.execute("pragma journal_mode = wal").fetchone())
-    reader = sqlite3.connect(path, isolation_level=None)
-    reader.execute("begin")
-    reader.execute("select count(*) from withdrawals").fetchone()
-    await pay(journal, "g")
-    assert not await journal.wipe()
-    reader.close()
-    assert await journal.wipe()
-    assert path.with_name("payouts.db-wal").stat().st_size == 0
-    assert await journal._ask(lambda file: file.rows.connection.execute("pragma busy_timeout").fetchone()) == (250,)
-    await journal.aclose()
-
-
 class Raising:
     """A connection of which every statement raises an error of this class."""
 
@@ -884,7 +782,7 @@ async def test_no_verb_raises_what_sqlite_raises(path: Path) -> None:
             assert isinstance(result, JournalError), (verb, kind, result)
             path.with_name("copy").unlink(missing_ok=True)
             journal._file, file.rows.connection = file, real  # it was let go of where even closing failed
-            await journal._ask(_File.undo)
+            await journal._ask(FileConnection.undo)
     assert missing_verbs(journal) == set()
     await journal.aclose()
 
