@@ -74,10 +74,6 @@ class Claims:
         """How many rows may begin after the next claim."""
         return len(self._waiting)
 
-    def begun(self, worker: str) -> int:
-        """Return the last claim of a worker of this client whose rows may have begun; 0 for none."""
-        return max(0, self._made - 1) if worker == self._worker else 0
-
     def look_at_all(self) -> None:
         """Have the next claim look at every row that is due, also at rows that it has passed: they were returned, or recorded late."""
         self._after = 0.0
@@ -100,7 +96,8 @@ class Claims:
             taken_over, self._registry.begun_since = self._registry.begun_since, None
             if claimed is None:
                 return None
-            self._made, self._after = claim.number, claimed.last_due_at
+            self._count(claim.number)
+            self._after = claimed.last_due_at
             self._let_begin()
             self._take(claimed.rows, taken_over)
             return len(claimed.rows)
@@ -109,7 +106,13 @@ class Claims:
         """Count anew under a new lease; what was claimed under the one before is returned."""
         if self._lease.worker != self._worker:
             self._set_aside([*self._ready, *self._waiting], is_final=False)
-            self._worker, self._made = self._lease.worker, 0
+            self._worker = self._lease.worker
+            self._count(0)
+
+    def _count(self, made: int) -> None:
+        """This worker has made so many claims: rows of the last one have not begun."""
+        self._made = made
+        self._registry.begun = self._worker, max(0, made - 1)
 
     def _let_begin(self) -> None:
         for flight in self._waiting:

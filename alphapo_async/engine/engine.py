@@ -85,7 +85,7 @@ class Engine:
         self.lifecycle = Lifecycle(
             bind=session.bind, leave_loop=self._leave_loop, drain=self._wait_for_work, steps=self._closing_steps
         )
-        self.registry = Registry(self._flight_parts(), self.lifecycle.enter, self._flights, self._begun)
+        self.registry = Registry(self._flight_parts(), self.lifecycle.enter, self._flights)
         self.claims = Claims(
             context,
             journal=journal,
@@ -107,9 +107,6 @@ class Engine:
             supervisor=self.supervisor,
             margin=context.runtime.lease_margin,
         )
-
-    def _begun(self, worker: str) -> int:
-        return self.claims.begun(worker)
 
     def _make_questions(self) -> Questions:
         return Questions(

@@ -32,7 +32,6 @@ class Registry:
         parts: what every flight uses.
         enter: returns the running loop; raises where the client must not be used.
         flights: the flights under way, by foreign_id.
-        begun: returns the last claim of a worker of this client whose rows may have begun.
     """
 
     def __init__(
@@ -40,9 +39,9 @@ class Registry:
         parts: FlightParts,
         enter: Callable[[], asyncio.AbstractEventLoop],
         flights: dict[str, Flight],
-        begun: Callable[[str], int],
     ) -> None:
-        self._begun = begun
+        self.begun = ("", 0)
+        """This client's worker, and its last claim whose rows may have begun (0 for none); `Claims` keeps it."""
         self.begun_since: set[str] | None = None
         """The foreign_ids whose flights began since a claim was sent that is not answered; None where there is no such claim."""
         self.flights = flights
@@ -151,6 +150,10 @@ class Registry:
             is_request=False,
             begun=self._begun(worker),
         )
+
+    def _begun(self, worker: str) -> int:
+        claiming, last = self.begun
+        return last if worker == claiming else 0
 
     # ── claimed rows ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -723,3 +723,20 @@ def test_flights_that_begin_while_a_claim_is_under_way_are_noted() -> None:
             return registry.begun_since
 
     assert run(story()) == {"meanwhile"}
+
+
+def test_a_request_names_the_last_claim_whose_rows_may_have_begun() -> None:
+    """A row of a later claim was not sent; of another worker's claims this client knows nothing."""
+
+    async def story() -> tuple[list[float], float]:
+        async with client(Wire(), journal=Durable()) as alphapo:
+            claims, registry, named = alphapo._engine.claims, alphapo._engine.registry, []
+            for name in "abc":
+                await alphapo.enqueue(request(name))
+                await claims.refill(1)
+                named.append(registry.encode(request("another"), resend_rejected=False).begun)
+            row = registry.flights["a"].row
+            await claims.give_back()
+            return named, registry._worked_on(row, "another worker").begun
+
+    assert run(story()) == ([0, 1, 2], 0)
