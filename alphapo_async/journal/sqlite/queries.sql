@@ -13,9 +13,9 @@ select id, body, digest, epoch_number, epoch_since, {columns} from withdrawals c
 -- open --
 -- Return open rows, oldest first, page by page.
 {row}
-where account = ?1 and state = 'open'
-  and (created_at, id) > (?2, coalesce((select id from withdrawals where account = ?1 and foreign_id = ?3), 0))
-order by created_at, id limit ?4
+where account = ? and state = 'open'
+  and (created_at, id) > (?, coalesce((select id from withdrawals where account = ? and foreign_id = ?), 0))
+order by created_at, id limit ?
 
 -- fresh --
 -- Return rows that a worker may claim.
@@ -26,28 +26,28 @@ order by due_at limit ?
 -- fresh_and_expired --
 -- Return rows that no worker sends any more, and that no claim has taken.
 {row}
-where account = ?1 and epoch = (select epoch_number from journal) and due_at <= ?2 and due_at is not null and counted_as = 'open'
-  and json_extract(cast(rest as text), '$.expires_at') <= ?2
-order by due_at limit ?3
+where account = ? and epoch = (select epoch_number from journal) and due_at <= ? and due_at is not null and counted_as = 'open'
+  and json_extract(cast(rest as text), '$.expires_at') <= ?
+order by due_at limit ?
 
 -- frozen --
 -- Return rows that were open and fresh when the journal went back, and are due.
 {row}
-where account = ?1 and epoch < (select epoch_number from journal) and due_at <= ?2 and due_at is not null and counted_as = 'open'
-  and key_fingerprint not in (select value from json_each(?3))
-order by epoch, due_at limit ?4
+where account = ? and epoch < (select epoch_number from journal) and due_at <= ? and due_at is not null and counted_as = 'open'
+  and key_fingerprint not in (select value from json_each(?))
+order by epoch, due_at limit ?
 
 -- in_doubt --
 -- Return rows in doubt that are due.
 {row}
-where account = ?1 and due_at <= ?2 and due_at is not null and counted_as = 'unknown' and key_fingerprint not in (select value from json_each(?3))
-order by due_at limit ?4
+where account = ? and due_at <= ? and due_at is not null and counted_as = 'unknown' and key_fingerprint not in (select value from json_each(?))
+order by due_at limit ?
 
 -- to_refresh --
 -- Return settled rows that are due.
 {row}
-where account = ?1 and due_at <= ?2 and due_at is not null and state <> 'open' and key_fingerprint not in (select value from json_each(?3))
-order by due_at limit ?4
+where account = ? and due_at <= ? and due_at is not null and state <> 'open' and key_fingerprint not in (select value from json_each(?))
+order by due_at limit ?
 
 -- claimed --
 -- Return what a worker's claim took.
@@ -59,7 +59,7 @@ select last_claim from workers where worker = ?
 
 -- number_claim --
 -- Record that a worker whose lease runs makes this claim, unless it was made before.
-update workers set last_claim = ?2 where worker = ?1 and last_claim < ?2 and lease_until > ?3
+update workers set last_claim = ? where worker = ? and last_claim < ? and lease_until > ?
 
 -- unreported --
 -- Return settled rows whose outcome was not handed out.
@@ -187,7 +187,7 @@ update workers set lease_until = min(lease_until, ?) where worker = ?
 
 -- strike --
 -- Remove a worker that holds nothing any more.
-delete from workers where worker = ?1 and not exists (select 1 from withdrawals where holder = ?1)
+delete from workers where worker = ? and not exists (select 1 from withdrawals where holder = workers.worker)
 
 -- lease --
 -- Return a worker's lease.

@@ -103,7 +103,7 @@ class SqliteRows:
     def find_open(self, account: str, after: tuple[float, str] | None, limit: int) -> list[Row]:
         """Return open rows, oldest first, from behind (created_at, foreign_id) on."""
         created_at, foreign_id = after or (-1.0, "")
-        return [row for _, row in self._select("open", account, created_at, foreign_id, limit=limit)]
+        return [row for _, row in self._select("open", account, created_at, account, foreign_id, limit=limit)]
 
     def fresh(self, account: str, claim: Claim) -> list[tuple[int, Row]]:
         """Return the rows that a claim takes, each with its place."""
@@ -116,7 +116,7 @@ class SqliteRows:
 
     def number_claim(self, claim: Claim) -> bool:
         """Record that a worker makes this claim; False where its lease does not run, or the number was used before."""
-        return self._run("number_claim", claim.worker, claim.number, claim.now).rowcount == 1
+        return self._run("number_claim", claim.number, claim.worker, claim.number, claim.now).rowcount == 1
 
     def claims(self, worker: str) -> int | None:
         """Return the number of a worker's last claim; None of a worker that is not on the list."""
@@ -129,7 +129,7 @@ class SqliteRows:
         """Return rows that are due and not fresh: open ones first, and the longest overdue first."""
         found: list[tuple[int, Row]] = []
         if expired:
-            found += self._select("fresh_and_expired", account, now, limit=limit)
+            found += self._select("fresh_and_expired", account, now, now, limit=limit)
         for query in ("frozen", "in_doubt", "to_refresh"):
             found += self._select(query, account, now, json.dumps(sorted(refused)), limit=limit - len(found))
         return [row for _, row in found]

@@ -129,7 +129,7 @@ def test_changes_gather_until_they_are_written(file: FileConnection, open_file: 
 
 
 def test_undo_forgets_what_was_not_committed(file: FileConnection) -> None:
-    """The changes that had gathered, those that were written, and the epoch; it may be called outside of any transaction."""
+    """The changes that had gathered, the written ones, and the epoch; it may be called outside of any transaction."""
     record(file, "old", asked("old"))
     file.begin()
     file.raise_epoch(5.0)
