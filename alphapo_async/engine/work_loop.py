@@ -30,8 +30,6 @@ _PAGE: Final = 100
 """Rows read at once."""
 _IDLE: Final = 1.0
 """Seconds between two rounds, and between two claims when there is nothing to claim."""
-_SOON: Final = 0.05
-"""Seconds after a claim that found less than it asked for."""
 _LONGEST_PAUSE: Final = 30.0
 """Seconds between two rounds at most while the journal cannot be used."""
 _BETWEEN_LOOKS: Final = 60.0
@@ -100,6 +98,8 @@ class WorkLoop:
         self._error: BaseException | None = None
         """Of a job."""
         self._wake = asyncio.Event()
+        self._has_ended = False
+        """Nothing begins any more: what is under way ends without it."""
 
     async def run_once(self, *, restored: bool) -> AsyncGenerator[BatchResult, None]:
         """Hand out outcomes that no caller received, then settle what is open, oldest first; each outcome is marked once it was taken.
@@ -133,6 +133,7 @@ class WorkLoop:
             while True:
                 await self._rest(await self._supervisor.until_done("work", self._try_step))
         finally:
+            self._has_ended = True
             if not self._is_closed():
                 self._claims.leave(is_final=False)
 
@@ -245,34 +246,38 @@ class WorkLoop:
     # ── claimed rows ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _is_held_up(self) -> bool:
-        """Return whether fresh rows could not leave now: in an outage, while throttled, and under a refused key."""
-        state = self._limiter.state
-        is_throttled = state.held_until > asyncio.get_running_loop().time()
-        return is_outage(state) or is_throttled or self._keys.current in self._keys.held_back
+        """Return whether fresh rows could not leave now: throttled, under a refused key, and in an outage unless a probe is due."""
+        state, now = self._limiter.state, asyncio.get_running_loop().time()
+        are_under_way = self._flying > len(self._running)  # each claimed row that was begun before is a probe
+        is_probe_due = state.probe_at <= now and not are_under_way
+        is_throttled = state.held_until > now
+        return (is_outage(state) and not is_probe_due) or is_throttled or self._keys.current in self._keys.held_back
+
+    def _is_finding_out(self) -> bool:
+        """Return whether one fresh row finds out if AlphaPo answers again, or accepts a key that was refused."""
+        return is_outage(self._limiter.state) or self._keys.current in self._keys.refused
 
     def _missing(self) -> int:
-        """Return how many rows to claim now; under a key that was refused, one finds out whether it is accepted."""
+        """Return how many rows to claim now."""
         claims = self._claims
-        if self._keys.current in self._keys.refused:
+        if self._is_finding_out():
             return int(not claims.ready)
         return rows_to_claim(self._concurrency - self._flying, claims.ready, claims.waiting, self._concurrency)
 
     def _is_claim_due(self) -> bool:
-        """Return whether to claim now: rows are missing, and the journal has some, or rows wait for the next claim to begin."""
-        is_time = bool(self._claims.waiting) or asyncio.get_running_loop().time() >= self._next_claim
+        """Return whether to claim now: rows are missing, and the journal may have some, or rows wait for the next claim to begin."""
+        is_time = asyncio.get_running_loop().time() >= self._next_claim
         return is_time and bool(self._missing()) and not self._is_held_up()
 
     async def _claim(self) -> None:
         missing = self._missing()
-        found = await self._claims.refill(missing)
-        if not found:
-            self._next_claim = self._next_round
-        elif found < missing:
-            self._next_claim = asyncio.get_running_loop().time() + _SOON
+        found = await self._claims.refill(0 if self._is_finding_out() and self._claims.waiting else missing)
+        # What came begins after the next claim. Where nothing is due, or the lease does not run, the next one has time.
+        self._next_claim = -inf if found else self._next_round
 
     def _begin(self) -> None:
-        """Begin what waits, in free slots; while the journal fails nothing begins."""
-        while self._flying < self._concurrency and not self._failures and not self._is_closed():
+        """Begin what waits, in free slots; nothing while the journal fails, and nothing once the work has ended."""
+        while self._flying < self._concurrency and not (self._failures or self._has_ended or self._is_closed()):
             is_first = is_jobs_turn(len(self._running), self._concurrency, was_job=self._was_job)
             if not ((is_first and self._begin_job()) or self._begin_claimed() or self._begin_job()):
                 return

@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.client import AlphapoClient
+from alphapo_async.core.claims import Claim, ClaimedRows
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import (
     AuthenticationError,
@@ -733,7 +734,7 @@ def test_work_that_is_cancelled_still_pays_the_claimed_rows_that_callers_wait_fo
 
 
 def test_a_worker_that_cannot_reach_alphapo_leaves_fresh_rows_to_others() -> None:
-    """It returns in an outage what it has claimed ahead, and keeps no row from a worker whose network works."""
+    """It returns in an outage what it has claimed ahead, and takes one row for each probe: a worker whose network works pays them all."""
     journal, wire = Durable(), Wire()
 
     async def story() -> None:
@@ -744,12 +745,102 @@ def test_a_worker_that_cannot_reach_alphapo_leaves_fresh_rows_to_others() -> Non
             await asyncio.sleep(10)
             async with client(wire, journal=journal, policy=POLICY) as alphapo:
                 working = asyncio.ensure_future(alphapo.work())
-                await asyncio.sleep(10)
+                await asyncio.sleep(100)
                 working.cancel()
             trying.cancel()
 
     run(story())
     assert wire.posts == 200
+
+
+@pytest.mark.parametrize("answer", [NO_CONNECTION, HTML_502])
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_a_worker_finds_out_by_itself_that_an_outage_is_over(concurrency: int, answer: Reply | NoReply) -> None:
+    """Also where no caller's body is under way: one fresh row at a time is a probe, and no more of them leave than probes may."""
+    journal, wire, names = Durable(), Wire(), [f"f-{number}" for number in range(100)]
+    probes = 0
+
+    async def story() -> set[str | None]:
+        nonlocal probes
+        async with client(wire, journal=journal, policy=RetryPolicy()) as alphapo:
+            for name in names:
+                await alphapo.enqueue(request(name))
+            wire.always = answer
+            working = asyncio.ensure_future(alphapo.work(concurrency=concurrency))
+            await asyncio.sleep(10)
+            before = wire.posts
+            await asyncio.sleep(290)
+            probes = wire.posts - before
+            wire.always = None
+            await asyncio.sleep(60)
+            working.cancel()
+        found = [await journal.find("default", name) for name in names]
+        return {row.state for row in found if row is not None and row.doubt_since is None}
+
+    assert run(story()) == {"accepted"}
+    assert 10 <= probes <= 290 / 20 + 2
+
+
+def test_no_claim_after_another_is_made_while_the_lease_does_not_run() -> None:
+    """Rows wait for the next claim, and the journal is asked once in a round all the same."""
+
+    class Counting(Durable):
+        """A journal that counts claims."""
+
+        claims = 0
+
+        async def claim(self, account: str, claim: Claim) -> ClaimedRows | None:
+            """Count it."""
+            self.claims += 1
+            await asyncio.sleep(0.001)
+            return await super().claim(account, claim)
+
+    journal = Counting()
+
+    async def story() -> int:
+        async with client(Wire(seconds=2.0), journal=journal) as alphapo:
+            for number in range(50):
+                await alphapo.enqueue(request(f"f-{number}"))
+            working = asyncio.ensure_future(alphapo.work(concurrency=8))
+            await asyncio.sleep(1)
+            assert alphapo._engine.claims.waiting
+            journal._over.add(alphapo._engine.lease.worker)
+            before = journal.claims
+            await asyncio.sleep(10)
+            working.cancel()
+            return journal.claims - before
+
+    assert run(story()) <= 12
+
+
+def test_work_that_is_cancelled_begins_nothing_more() -> None:
+    """Neither what it has read ahead of rows in doubt, nor a claimed row of the work that follows."""
+    journal, wire, names = Durable(), Wire(seconds=0.5), [f"f-{number}" for number in range(60)]
+
+    async def story() -> tuple[int, int]:
+        async with client(wire, journal=journal, policy=RetryPolicy.none()) as alphapo:
+            wire.always = LOST
+            await asyncio.gather(*(alphapo.withdraw(request(name)) for name in names[:19]), return_exceptions=True)
+            wire.always = None
+            await asyncio.sleep(3_600)
+            working = asyncio.ensure_future(alphapo.work(concurrency=4))
+            await asyncio.sleep(0.1)
+            working.cancel()
+            await asyncio.sleep(1.5)
+            begun = len(wire.times)
+            await asyncio.sleep(30)
+            begun = len(wire.times) - begun
+            for name in names[19:]:
+                await alphapo.enqueue(request(name))
+            for _ in range(2):
+                working = asyncio.ensure_future(alphapo.work(concurrency=4))
+                await asyncio.sleep(3)
+                wire.most_under_way = 0
+                await asyncio.sleep(1)
+                working.cancel()
+            return begun, wire.most_under_way
+
+    assert run(story()) == (0, 4)
 
 
 def test_a_full_page_is_followed_by_the_next_one_once_its_rows_have_begun() -> None:
