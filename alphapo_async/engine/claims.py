@@ -88,12 +88,12 @@ class Claims:
             self._check_worker()
             key, now = self._context.signer.fingerprint, self._context.now()
             claim = Claim(self._worker, self._made + 1, key, now, limit, self._after)
-            if self._registry.begun_since is None:
-                self._registry.begun_since = set()
+            if self._registry.ended_since is None:
+                self._registry.ended_since = set()
             self._is_unanswered = True
             claimed = await self._journal.claim(self._context.account, claim)
             self._is_unanswered = False
-            taken_over, self._registry.begun_since = self._registry.begun_since, None
+            taken_over, self._registry.ended_since = self._registry.ended_since, None
             if claimed is None:
                 return None
             self._count(claim.number)
@@ -123,7 +123,7 @@ class Claims:
         self._waiting = []
 
     def _take(self, rows: list[Row], taken_over: set[str]) -> None:
-        """Register the flights of rows; return a row on which a call works, or has worked since the claim: that call took it over."""
+        """Register the flights of rows; return a row on which a call works, or has worked since the claim was sent: it took it over."""
         for row in rows:
             flight = None if row.foreign_id in taken_over else self._registry.register(row)
             if flight is None:

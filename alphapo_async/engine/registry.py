@@ -42,8 +42,8 @@ class Registry:
     ) -> None:
         self.begun = ("", 0)
         """This client's worker, and its last claim whose rows may have begun (0 for none); `Claims` keeps it."""
-        self.begun_since: set[str] | None = None
-        """The foreign_ids whose flights began since a claim was sent that is not answered; None where there is no such claim."""
+        self.ended_since: set[str] | None = None
+        """The foreign_ids whose flights ended since a claim was sent that is not answered; None where there is no such claim."""
         self.flights = flights
         self._parts = parts
         self._context = parts.context
@@ -298,9 +298,7 @@ class Registry:
         return flight
 
     def _new(self, asked: Requested, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, **how: Any) -> Flight:
-        flight = self.flights[request.foreign_id] = Flight(self._parts, asked, request, loop, **how)
-        if self.begun_since is not None:
-            self.begun_since.add(request.foreign_id)
+        self.flights[request.foreign_id] = flight = Flight(self._parts, asked, request, loop, **how)
         return flight
 
     async def _fly(self, flight: Flight, foreign_id: str) -> None:
@@ -322,6 +320,8 @@ class Registry:
                 await self._supervisor.until_done("late write", flight.write_what_is_left)
         # First removed, then reported: a caller that calls again after its outcome gets a new flight.
         del self.flights[foreign_id]
+        if self.ended_since is not None:
+            self.ended_since.add(foreign_id)
         flight.is_finished.set()
         flight.waiters.resolve(result)
 

@@ -13,12 +13,23 @@ from msgspec.structs import replace
 
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.claims import Claim, ClaimedRows
-from alphapo_async.core.errors import JournalError, WithdrawalError
+from alphapo_async.core.errors import JournalError, WithdrawalError, WithdrawalRejected
 from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row
 from tests.support.virtual import run
-from tests.support.wire import BAD_KEY, HTML_502, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
+from tests.support.wire import (
+    BAD_KEY,
+    HTML_502,
+    INSUFFICIENT,
+    LOST,
+    NO_CONNECTION,
+    Durable,
+    Wire,
+    client,
+    reply,
+    request,
+)
 
 POLICY = RetryPolicy(quiet=30.0, wait_initial=0.1, wait_max=1.0, attempts=3, deadline=5.0)
 
@@ -392,6 +403,42 @@ def test_a_row_that_a_call_took_over_and_released_before_the_answer_does_not_beg
             return row.holder, claims.waiting, claims.ready
 
     assert run(story()) == (None, 0, 0)
+
+
+def test_a_call_that_began_before_the_claim_and_ends_before_its_answer_is_not_paid_afterwards() -> None:
+    """Its caller heard "rejected" and may have paid otherwise; the claim's late answer still shows the row as fresh."""
+
+    class Slow(Durable):
+        """A journal whose answers take their time: a claim's longer than a change's."""
+
+        change = answer = 0.0
+
+        async def update(self, *what: Any, **how: Any) -> Row:
+            await asyncio.sleep(self.change)
+            return await super().update(*what, **how)
+
+        async def claim(self, account: str, claim: Claim) -> ClaimedRows | None:
+            made = await super().claim(account, claim)
+            await asyncio.sleep(self.answer)
+            return made
+
+    journal, wire = Slow(), Wire([INSUFFICIENT])
+
+    async def story() -> str:
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            await enqueue(alphapo, "a")
+            journal.change, journal.answer = 0.1, 2.0
+            call = asyncio.ensure_future(alphapo.withdraw(request("a")))
+            await asyncio.sleep(0.05)
+            async with working(alphapo, 1):
+                with pytest.raises(WithdrawalRejected):
+                    await call
+                await asyncio.sleep(20)
+            [row] = await rows_of(journal, "a")
+            return row.state
+
+    assert run(story()) == "rejected"
+    assert wire.posts == 1
 
 
 def test_under_a_new_lease_claims_are_counted_anew() -> None:

@@ -710,19 +710,26 @@ def test_the_flight_of_a_claimed_row_begins_when_it_may() -> None:
     assert run(story()) == ["processing", "processing", "closing"]
 
 
-def test_flights_that_begin_while_a_claim_is_under_way_are_noted() -> None:
-    """By its answer their rows may be another's again: a claim asks for the names, and nothing is noted otherwise."""
+def test_flights_that_end_while_a_claim_is_under_way_are_noted() -> None:
+    """Also one that began before: by the claim's answer its row may be settled, or another's. Nothing is noted otherwise."""
 
     async def story() -> set[str] | None:
         async with client(Wire()) as alphapo:
             registry = alphapo._registry
             await alphapo.withdraw(request("before"))
-            assert registry.begun_since is None
-            registry.begun_since = set()
+            assert registry.ended_since is None
+            early = asyncio.ensure_future(alphapo.withdraw(request("early")))
+            await asyncio.sleep(0)
+            registry.ended_since = set()
             await alphapo.withdraw(request("meanwhile"))
-            return registry.begun_since
+            await early
+            late = asyncio.ensure_future(alphapo.withdraw(request("late")))
+            await asyncio.sleep(0)
+            ended = set(registry.ended_since)
+            await late
+            return ended
 
-    assert run(story()) == {"meanwhile"}
+    assert run(story()) == {"early", "meanwhile"}
 
 
 def test_a_request_names_the_last_claim_whose_rows_may_have_begun() -> None:
