@@ -551,8 +551,9 @@ class PostgresJournal:
 
     async def _read(self, fetch: Fetch, pending_writes: list[_Write]) -> _Found:
         names, stamp = list({pending.name for pending in pending_writes}), self._stamp
+        before = {name: self._known.get(name) for name in names}  # a claim may be answered while the rows are read
         rows = await self._rows.find_many(fetch, names)
-        if any(self._is_overtaken(name, rows.get(name)) for name in names):
+        if any(_is_overtaken(before[name], rows.get(name)) for name in names):
             await self._begin_epoch(fetch)
             stamp = self._stamp
             rows = await self._rows.find_many(fetch, names)
@@ -617,16 +618,16 @@ class PostgresJournal:
         drafts[name] = Draft(name, known, row, lines), [*together, (pending, made)]
         return True
 
-    def _is_overtaken(self, name: Name, found: StoredRow | None) -> bool:
-        """Return whether this worker saw a newer version of the row acknowledged than the database now has: it lost commits."""
-        before = self._known.get(name)
-        return before is not None and (found is None or found.version < before.version)
-
     def _remember(self, name: Name, known: StoredRow) -> None:
         self._known.pop(name, None)
         self._known[name] = known
         if len(self._known) > self._remembered:
             self._known.popitem(last=False)
+
+
+def _is_overtaken(before: StoredRow | None, found: StoredRow | None) -> bool:
+    """Return whether this worker saw a newer version of the row acknowledged than the database now has: it lost commits."""
+    return before is not None and (found is None or found.version < before.version)
 
 
 def _change(

@@ -165,6 +165,35 @@ async def test_a_claim_that_arrives_late_takes_its_rows_once(between: Pooler) ->
     await journal.aclose()
 
 
+async def test_a_claim_that_is_answered_while_its_row_is_read_is_no_lost_commit(journal: PostgresJournal) -> None:
+    """The reading came first and shows the row as it was: nothing has gone back, and nothing is frozen."""
+    is_read, may_answer = asyncio.Event(), asyncio.Event()
+
+    class Late(asyncpg.Connection):
+        """A connection on which the answer to a reading of rows takes long."""
+
+        async def fetch(self, query: str, *values: Any, **how: Any) -> Any:
+            found = await super().fetch(query, *values, **how)
+            if "unnest" in query:
+                is_read.set()
+                await may_answer.wait()
+            return found
+
+    await left(journal, "f", 1.0)
+    async with asyncpg.create_pool(postgres.url(), min_size=0, max_size=4, connection_class=Late) as pool:
+        worker = PostgresJournal(pool=pool, schema=journal._server.schema)
+        await worker.join(ACCOUNT, "h", "w", FAR)
+        change = asyncio.ensure_future(learn(worker, "f", asked("f", worker="w"), now=6.0))
+        await is_read.wait()
+        claimed = await worker.claim(ACCOUNT, Claim("w", 1, "key", 5.0, 2))
+        assert claimed is not None
+        assert names(claimed.rows) == ["f"]
+        may_answer.set()
+        assert (await change).claim == 0
+        assert worker.epoch.number == 0
+        await worker.aclose()
+
+
 async def test_workers_that_claim_at_the_same_time_take_different_rows(journal: PostgresJournal) -> None:
     """None of them waits for another, and every row is taken once."""
     for name in ("one", "two", "three"):
