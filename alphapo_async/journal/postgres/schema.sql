@@ -234,9 +234,12 @@ begin
   wanted.due_at := moment;
   wanted.epoch := here.epoch_number;
   wanted.rest := jsonb_build_object('stays_open', true, 'not_before', 0.0, 'lines', 1,
-    'expires_at', moment + (handed ->> 'expires_in')::double precision) ||
-    case when moment < here.epoch_since + greatest((handed ->> 'resend_within')::double precision, 86400)
-    then jsonb_build_object('earlier_request_possible', true, 'needs_look_up', true) else jsonb_build_object() end;
+    'expires_at', moment + (handed ->> 'expires_in')::double precision);
+  if moment < here.epoch_since + greatest((handed ->> 'resend_within')::double precision, 86400) then  -- it may be a forgotten one
+    wanted.counted_as := 'unknown';
+    wanted.rest := wanted.rest::jsonb || jsonb_build_object('earlier_request_possible', true, 'needs_look_up', true,
+      'arrivals', 2, 'could_leave_until', moment);
+  end if;
   insert into {s}.withdrawals ({stored}) select {stored} from (select wanted.*) requested
   on conflict (account, foreign_id) do nothing;
   if found then

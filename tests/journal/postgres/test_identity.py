@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
+from alphapo_async.core.claims import Claim
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.row import Row, is_frozen, is_stale_no
 from alphapo_async.core.transitions import new_row
@@ -166,6 +167,10 @@ async def test_a_statement_enqueues_in_the_epoch_that_it_finds(
     assert new is not None
     assert left is not None
     assert (new.epoch, new.needs_look_up, new.earlier_request_possible) == (1, True, True)
+    assert (new.arrivals, new.could_leave_until) == (2, new.created_at)
+    assert (await journal.totals(ACCOUNT))["BTC"].open == 0
+    assert await journal.claim(ACCOUNT, Claim("worker", 1, "key", 1e10, 9)) == ([], 0.0)
+    assert {row.foreign_id for row in await journal.find_due(ACCOUNT, 1e10, 9)} == {"new", "left"}
     assert (left.epoch, left.needs_look_up, left.doubt_since) == (1, True, 5.0)
     assert left.could_leave_until == pytest.approx(await journal.time(), abs=5)
     await postgres.execute(journal.enqueue_statement(ACCOUNT, asked("left"), "h", 100.0, 100.0))
