@@ -153,7 +153,9 @@ class Dbos(Engine):
         while status is None or status.status not in ("SUCCESS", "ERROR"):
             await asyncio.sleep(_POLL)
             status = await asyncio.to_thread(lambda: self._client.retrieve_workflow(name).get_status())
-        return Answer("accepted", str(status.output)) if status.status == "SUCCESS" else _answer_of(status.error)
+        if status.status == "SUCCESS":
+            return Answer("accepted", str(status.output))
+        return _answer_of(status.error or RuntimeError("DBOS shows no error"))
 
 
 class Procrastinate(Engine):
