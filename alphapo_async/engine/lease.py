@@ -177,8 +177,9 @@ class Lease:
         is_renewed = await self._journal.renew(worker, until, now)
         if worker != self.worker:
             return  # a call took a new lease meanwhile: what came of the old one says nothing of that
-        if is_renewed:
+        if is_renewed and self.clock.latest() < self._granted:
             self._set_end(until, began)
-        else:
-            self._until = 0.0
-            await self.acquire()
+            return
+        # Where it had ended before the answer came, others may have freed this worker's rows before the journal renewed it.
+        self._until, self._granted = 0.0, until if is_renewed else self._granted
+        await self.acquire()

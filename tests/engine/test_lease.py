@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.engine.clock import BoundedClock
 from alphapo_async.engine.lease import Lease
-from alphapo_async.journal import MemoryJournal, is_shared
+from alphapo_async.journal import Journal, MemoryJournal, is_shared
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.supervisor import Supervisor
 from tests.support.clocks import ClockedJournal, WallClock
 from tests.support.virtual import run
@@ -47,7 +49,7 @@ class Leases(MemoryJournal):
             raise JournalError("The disk is gone.")
 
 
-def lease(journal: MemoryJournal, host: str = "h", clock: Callable[[], float] | None = None) -> Lease:
+def lease(journal: Journal, host: str = "h", clock: Callable[[], float] | None = None) -> Lease:
     """Return a lease of 60 s, for attempts of 15 s, in virtual time."""
     loop = asyncio.get_running_loop()
     return Lease(
@@ -473,3 +475,30 @@ def test_a_worker_that_was_replaced_leaves_the_journal_once_its_lease_has_ended(
         assert left[2:] == [(kept.worker, 99.0)]
 
     story(result())
+
+
+def test_a_lease_that_ended_while_the_journal_renewed_it_runs_no_more(tmp_path: Path) -> None:
+    """The question waits while another process locks the file, and names a moment before the end: others have freed the rows by then."""
+
+    async def result() -> None:
+        wall, journal = [1_000.0], SqliteJournal(tmp_path / "journal.db")
+        kept = lease(journal, clock=lambda: wall[0])
+        await kept.acquire()
+        worker, end = kept.worker, kept._until
+        other, third = SqliteJournal(tmp_path / "journal.db"), SqliteJournal(tmp_path / "journal.db")
+        await third.find_dead(0.0)
+        await other.hold()
+        wall[0] = end - 1
+        beat = asyncio.ensure_future(kept._renew())
+        await asyncio.sleep(0.05)
+        wall[0] = end + 1
+        assert [name for name, _ in await third.find_dead(wall[0])] == [worker]
+        await other.release()
+        await beat
+        assert kept.is_running
+        assert not kept.may_send(worker)
+        assert kept.worker != worker
+        await kept.release()
+        await asyncio.gather(journal.aclose(), other.aclose(), third.aclose())
+
+    asyncio.run(result())
