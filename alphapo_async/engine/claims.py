@@ -153,6 +153,14 @@ class Claims:
         if self._is_unanswered or (not is_final and any(flight.waiters.is_joined for flight in self._waiting)):
             await self.refill(0)
         self._set_aside([*self._ready, *self._waiting], is_final=is_final)
+        await self.record_returns()
+
+    async def record_returns(self) -> None:
+        """Record the return of rows that did not begin: calls took some over, and the journal would not take others before.
+
+        Raises:
+            JournalError: it could not be recorded; the next time tries again.
+        """
         rows, self._to_return = self._to_return, {}
         try:
             returning = (self._recorder.apply(row, Returned(row.holder or "", row.claim)) for row in rows.values())

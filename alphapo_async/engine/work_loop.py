@@ -213,6 +213,7 @@ class WorkLoop:
         """
         await self._recorder.epochs.look()
         await self.recover_dead_workers()
+        await self._claims.record_returns()
         await self._free_idle_rows()
         self._claims.look_at_all()
         self._next_claim = -inf

@@ -441,6 +441,34 @@ def test_a_call_that_began_before_the_claim_and_ends_before_its_answer_is_not_pa
     assert wire.posts == 1
 
 
+def test_what_calls_took_over_is_kept_for_no_longer_than_a_round() -> None:
+    """In a worker that runs for months, and never meets an outage, nothing else would let go of it."""
+
+    class Slow(Durable):
+        """A journal whose claims are answered late."""
+
+        async def claim(self, account: str, claim: Claim) -> ClaimedRows | None:
+            made = await super().claim(account, claim)
+            await asyncio.sleep(0.05)
+            return made
+
+    journal = Slow()
+
+    async def story() -> tuple[int, int]:
+        async with client(Wire(), journal=journal, policy=POLICY) as alphapo:
+            claims, most = alphapo._engine.claims, 0
+            async with working(alphapo, 8):
+                for number in range(60):
+                    await enqueue(alphapo, f"r{number}")
+                    await asyncio.sleep(number % 20 * 0.05)
+                    await alphapo.withdraw(request(f"r{number}"))
+                    most = max(most, len(claims._to_return))
+                await asyncio.sleep(2)
+                return min(most, 1), len(claims._to_return)
+
+    assert run(story()) == (1, 0)
+
+
 def test_under_a_new_lease_claims_are_counted_anew() -> None:
     """What was claimed under the one before is returned; without a lease nothing is claimed."""
     journal, wire = Durable(), Wire()
