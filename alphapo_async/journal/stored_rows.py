@@ -13,11 +13,12 @@ from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Totals
+from alphapo_async.core.next_step import due_at
 from alphapo_async.core.row import Epoch, Row, seen_in
 from alphapo_async.core.row_format import COLUMNS, Record, read_record, read_revision
 from alphapo_async.core.version import __version__
 
-__all__ = ["COLUMNS", "EXACT", "LINE", "STORED", "Readable", "UnreadableRow", "sums", "unpack"]
+__all__ = ["COLUMNS", "EXACT", "LINE", "STORED", "Readable", "UnreadableRow", "longest_overdue", "sums", "unpack"]
 
 logger = logging.getLogger("alphapo_async")
 
@@ -84,6 +85,11 @@ def unpack(found: Sequence[Any], earlier: Callable[[], Iterable[tuple[int, bytes
             foreign_id=record.foreign_id,
             recorded=None,
         ) from None
+
+
+def longest_overdue(rows: Iterable[Row], limit: int) -> list[Row]:
+    """Return so many of the rows that are due, the longest overdue first."""
+    return sorted(rows, key=lambda row: due_at(row) or 0.0)[:limit]
 
 
 def sums(figures: Iterable[tuple[str, str, Decimal | str]]) -> dict[str, Totals]:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row, is_frozen
 from alphapo_async.core.row_format import to_record, written
-from alphapo_async.journal.stored_rows import STORED, Readable, UnreadableRow, sums, unpack
+from alphapo_async.journal.stored_rows import STORED, Readable, UnreadableRow, longest_overdue, sums, unpack
 from tests.support.rows import CORRECTED, OURS, row
 
 
@@ -75,6 +75,12 @@ def test_unreadable_rows_are_left_out_with_one_warning_each(caplog: pytest.LogCa
     assert readable.among([partial(unreadable, str(number)) for number in range(1_000)]) == []
     assert readable.among([partial(unreadable, "f")]) == []
     assert [record.__dict__["foreign_id"] for record in caplog.records][-2:] == ["999", "f"]
+
+
+def test_the_longest_overdue_rows_come_first() -> None:
+    """Whichever query found them, and no more of them than are asked for."""
+    first, second, third = row(1.0), row(2.0), row(3.0)
+    assert longest_overdue([second, third, first], 2) == [first, second]
 
 
 def test_sums_are_exact() -> None:

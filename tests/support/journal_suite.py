@@ -245,6 +245,15 @@ class JournalSuite:
         assert names(await journal.find_due(ACCOUNT, 3_700.0, 9)) == ["lost-7", "lost-8", "paid"]
         assert names(await journal.find_due(ACCOUNT, 3_700.0, 1)) == ["lost-7"]
 
+    async def test_frozen_rows_do_not_keep_a_row_in_doubt_waiting_that_was_due_before(self, journal: Journal) -> None:
+        """A page full of what was fresh when the journal went back holds the longest overdue all the same, frozen or not."""
+        for number in range(3):
+            await left(journal, f"late-{number}", 50.0 + number)
+        await learn(journal, "lost", asked("lost"), LOST, Released("worker", ""), now=7.0)
+        await left(journal, "early", 1.0)
+        await journal.raise_epoch(60.0)
+        assert names(await journal.find_due(ACCOUNT, 3_700.0, 3)) == ["early", "lost", "late-0"]
+
     async def test_rows_under_refused_keys_are_held_back_until_they_expire(self, journal: Journal) -> None:
         """A row in doubt and a settled one have their own key; what is fresh is left to claims, unless it has expired."""
         await learn(journal, "plain", asked("plain", worker=None), now=1.0)

@@ -39,6 +39,7 @@ from alphapo_async.journal.postgres.identity import Identity, epoch_of, stamp_of
 from alphapo_async.journal.postgres.rows import Draft, Fetch, Name, PostgresRows, StoredRow, stored
 from alphapo_async.journal.postgres.schema import queries
 from alphapo_async.journal.postgres.workers import LivenessLock, PostgresWorkers
+from alphapo_async.journal.stored_rows import longest_overdue
 from alphapo_async.journal.urls import check_failover, check_url, one_schema, read_location
 from alphapo_async.supervisor import Supervisor
 
@@ -319,9 +320,10 @@ class PostgresJournal:
     ) -> list[Row]:
         """Return rows that are due and not fresh: open rows first, and the longest overdue first."""
         found = await self._select("fresh_and_expired", account, now, limit=limit) if expired else []
-        for query in ("frozen", "in_doubt", "to_refresh"):
-            found += await self._select(query, account, now, sorted(refused), limit=limit - len(found))
-        return found
+        asked, room = (account, now, sorted(refused)), limit - len(found)
+        frozen = await self._select("frozen", *asked, limit=room)
+        found += longest_overdue([*frozen, *await self._select("in_doubt", *asked, limit=room)], room)
+        return [*found, *await self._select("to_refresh", *asked, limit=limit - len(found))]
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
         """Return settled rows whose outcome was not handed out."""

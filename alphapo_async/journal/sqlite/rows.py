@@ -18,7 +18,7 @@ from alphapo_async.core.row import Epoch, Row
 from alphapo_async.core.row_format import CHANGING, changing, to_record, written
 from alphapo_async.journal.copying import Kept, Register
 from alphapo_async.journal.statements import load
-from alphapo_async.journal.stored_rows import COLUMNS, LINE, STORED, Readable, sums, unpack
+from alphapo_async.journal.stored_rows import COLUMNS, LINE, STORED, Readable, longest_overdue, sums, unpack
 
 __all__ = ["QUERIES", "Leased", "SqliteRows"]
 
@@ -127,12 +127,11 @@ class SqliteRows:
         self, account: str, now: float, limit: int, refused: Collection[str] = (), *, expired: bool = False
     ) -> list[Row]:
         """Return rows that are due and not fresh: open ones first, and the longest overdue first."""
-        found: list[tuple[int, Row]] = []
-        if expired:
-            found += self._select("fresh_and_expired", account, now, now, limit=limit)
-        for query in ("frozen", "in_doubt", "to_refresh"):
-            found += self._select(query, account, now, json.dumps(sorted(refused)), limit=limit - len(found))
-        return [row for _, row in found]
+        found = [row for _, row in self._select("fresh_and_expired", account, now, now, limit=limit)] if expired else []
+        asked, room = (account, now, json.dumps(sorted(refused))), limit - len(found)
+        open_rows = [*self._select("frozen", *asked, limit=room), *self._select("in_doubt", *asked, limit=room)]
+        found += longest_overdue((row for _, row in open_rows), room)
+        return [*found, *(row for _, row in self._select("to_refresh", *asked, limit=limit - len(found)))]
 
     def find_unreported(self, account: str, limit: int) -> list[Row]:
         """Return settled rows whose outcome was not handed out."""
