@@ -93,7 +93,9 @@ class OutageSweep:
         if now < self._probe_at:
             return []
         self._after = None
-        rows = [row for row in await self._page() if self._helps(row)]
+        # Whether they are due or not; a queue of fresh rows may stand before them in `find_open`.
+        unsettled = await self._journal.find_due(self._context.account, inf, self._size, self._keys.held_back)
+        rows = [row for row in unsettled if self._helps(row)]
         if rows:
             self._probe_at = now + self._context.policy.wait_max
         return sorted(rows, key=lambda row: row.checked_at or 0.0)[:1]
