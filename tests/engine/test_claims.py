@@ -406,7 +406,7 @@ def test_a_row_that_a_call_took_over_and_released_before_the_answer_does_not_beg
 
 
 def test_a_call_that_began_before_the_claim_and_ends_before_its_answer_is_not_paid_afterwards() -> None:
-    """Its caller heard "rejected" and may have paid otherwise; the claim's late answer still shows the row as fresh."""
+    """Its caller received "rejected" and may have paid otherwise; the claim's late answer still shows the row as fresh."""
 
     class Slow(Durable):
         """A journal whose answers take their time: a claim's longer than a change's."""
