@@ -105,7 +105,7 @@ class _Slow(_Accepting):
         self._due += 1
         asyncio.get_running_loop().call_later(self.latency, self._answer, found[1], body, self._judge(found[1], body))
 
-    def connection_lost(self, _error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
         """Count the answers that come too late."""
         self.counts["cut"] += self._due
         self._due = 0

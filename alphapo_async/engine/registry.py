@@ -40,7 +40,7 @@ class Registry:
         enter: Callable[[], asyncio.AbstractEventLoop],
         flights: dict[str, Flight],
     ) -> None:
-        self.begun = ("", 0)
+        self.begun: tuple[str, int] = ("", 0)
         """This client's worker, and its last claim whose rows may have begun (0 for none); `Claims` keeps it."""
         self.ended_since: set[str] | None = None
         """The foreign_ids whose flights ended since a claim was sent that is not answered; None where there is no such claim."""
