@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from typing import Final
 
 from alphapo_async.core.claims import Claim
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Returned
+from alphapo_async.core.retry_policy import backoff
 from alphapo_async.core.row import Row
 from alphapo_async.engine.context import ClientContext
 from alphapo_async.engine.flight import Flight
@@ -19,6 +21,10 @@ from alphapo_async.journal import Journal
 from alphapo_async.supervisor import Supervisor
 
 __all__ = ["Claims"]
+
+_PAUSE: Final = 1.0
+"""Seconds before rows are returned again that the journal would not take; then twice as long each time."""
+_LONGEST_PAUSE: Final = 30.0
 
 
 class Claims:
@@ -150,9 +156,11 @@ class Claims:
         Raises:
             JournalError: the return could not be recorded; the next one tries again.
         """
-        if self._is_unanswered or (not is_final and any(flight.waiters.is_joined for flight in self._waiting)):
-            await self.refill(0)
-        self._set_aside([*self._ready, *self._waiting], is_final=is_final)
+        try:
+            if self._is_unanswered or (not is_final and any(flight.waiters.is_joined for flight in self._waiting)):
+                await self.refill(0)
+        finally:  # at closing no caller may wait for a row that never begins, whatever the journal does
+            self._set_aside([*self._ready, *self._waiting], is_final=is_final)
         await self.record_returns()
 
     async def record_returns(self) -> None:
@@ -180,15 +188,28 @@ class Claims:
                 self._to_return[flight.row.foreign_id] = flight.row
 
     def leave(self, *, is_final: bool) -> asyncio.Task[None]:
-        """Return in the background what has not begun; where the journal does not take it, it is free once the lease has ended."""
+        """Return in the background what has not begun.
+
+        A journal that does not take that is asked again until it does: the lease continues, and frees nothing. At closing it is asked once,
+        for the rows are free once the lease has ended.
+        """
         task = asyncio.get_running_loop().create_task(self._leave(is_final=is_final))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
         return task
 
     async def _leave(self, *, is_final: bool) -> None:
-        with self._supervisor.attempt("claims"), contextlib.suppress(JournalError):
+        number = 0
+        with self._supervisor.attempt("claims"):
+            while not await self._has_left(is_final=is_final):
+                number += 1
+                await self._context.runtime.sleep(backoff(number, _PAUSE, _LONGEST_PAUSE))
+
+    async def _has_left(self, *, is_final: bool) -> bool:
+        """Return what has not begun, and whether nothing of it is left to be returned, or to begin for a caller."""
+        with contextlib.suppress(JournalError):
             await self.give_back(is_final=is_final)
+        return is_final or not (self._is_unanswered or self._waiting or self._to_return)
 
     def stop(self) -> None:
         """End what is at work: a journal that takes nothing takes no return either."""

@@ -578,3 +578,64 @@ def test_a_batch_joins_a_claimed_row_and_does_not_begin_it_early() -> None:
 
     assert run(story()) == ["accepted"]
     assert (wire.posts, wire.early) == (1, [])
+
+
+class Deaf(Durable):
+    """A journal that can be out of reach, and answers no claim then."""
+
+    is_down = False
+
+    async def claim(self, account: str, claim: Claim) -> ClaimedRows | None:
+        """Take a claim that is not answered, while it is out of reach."""
+        if self.is_down:
+            raise JournalError("The journal is lost.")
+        return await super().claim(account, claim)
+
+    async def update(self, *what: Any, **how: Any) -> Row:
+        """Take nothing, while it is out of reach."""
+        if self.is_down:
+            raise JournalError("The journal is lost.")
+        return await super().update(*what, **how)
+
+
+def test_a_caller_that_joined_a_row_gets_an_answer_at_closing_though_the_journal_fails() -> None:
+    """No claim can be made any more, so that the row never begins."""
+    journal = Deaf()
+
+    async def story() -> str:
+        async with client(Wire(), journal=journal, policy=POLICY, close_grace=0.0) as alphapo:
+            await enqueue(alphapo, "a")
+            await alphapo._engine.claims.refill(1)
+            waiting = asyncio.ensure_future(alphapo.withdraw(request("a")))
+            await asyncio.sleep(0.1)
+            journal.is_down = True
+            with pytest.raises(JournalError):
+                await alphapo._engine.claims.refill(1)
+        with pytest.raises(WithdrawalError) as raised:
+            await asyncio.wait_for(waiting, 60.0)
+        return raised.value.outcome
+
+    assert run(story()) == "unknown"
+
+
+def test_what_did_not_begin_is_returned_once_the_journal_works_again_though_the_work_has_ended() -> None:
+    """A caller that waits for such a row gets its outcome, and other workers may take the others."""
+    journal, wire = Deaf(), Wire(seconds=1.0)
+
+    async def story() -> tuple[str | None, list[str | None]]:
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            await enqueue(alphapo, *NAMES[:6])
+            async with working(alphapo, 2):
+                await asyncio.sleep(0.5)
+                joined = alphapo._engine.claims._waiting[0].row.foreign_id
+                waiting = asyncio.ensure_future(alphapo.withdraw(request(joined)))
+                await asyncio.sleep(0.1)
+                journal.is_down = True
+            await asyncio.sleep(10)
+            journal.is_down = False
+            withdrawal = await asyncio.wait_for(waiting, 60.0)
+            await asyncio.sleep(60)
+            return withdrawal.foreign_id and "paid", [row.holder for row in await rows_of(journal, *NAMES[:6])]
+
+    assert run(story()) == ("paid", [None] * 6)
+    assert {len(bodies) for bodies in wire.bodies.values()} <= {0, 1}
