@@ -82,6 +82,7 @@ class Exchange:
 
     __slots__ = (
         "_bytes",
+        "_cancellations",
         "_connection",
         "_socket",
         "_task",
@@ -96,6 +97,8 @@ class Exchange:
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self._task = task
+        self._cancellations = task.cancelling()
+        """Requests to cancel the task from before: a caller may ask in its cleanup, and those do not end this exchange."""
         self._connection: Connection | None = None
         self._transport: asyncio.Transport | None = None
         self._socket: Any = None
@@ -121,7 +124,7 @@ class Exchange:
     @property
     def is_cancelled(self) -> bool:
         """The caller's side cancelled it, too."""
-        return self._task.cancelling() > self.is_late
+        return self._task.cancelling() > self._cancellations + self.is_late
 
     def finish(self) -> None:
         """Undo our own cancellation; keep any other."""

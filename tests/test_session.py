@@ -1116,6 +1116,27 @@ async def test_a_callers_time_out_is_a_cancellation() -> None:
 
 
 @both_paths
+async def test_a_time_out_in_the_cleanup_of_a_cancelled_task_is_no_second_cancellation() -> None:
+    """The cleanup continues: the task was cancelled before the exchange, and not during it."""
+    results: list[Reply | NoReply] = []
+
+    async def work(session: SessionManager, url: str) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            results.append(await send(session, url, timeout=0.1))
+
+    async with serving(ending(end="hang")) as far, opened() as session:
+        task = asyncio.ensure_future(work(session, far.url))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    assert results == [NoReply("no answer in time", may_have_left=True)]
+    assert task.cancelled()
+
+
+@both_paths
 async def test_a_failed_exchange_clings_to_nothing() -> None:
     """What is raised after it has no exception of the HTTP library as cause or context."""
     with closed_port() as port:
