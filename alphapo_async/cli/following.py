@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from alphapo_async.cli.scratch import Scratch
 from alphapo_async.client import AlphapoClient
-from alphapo_async.core.errors import AlphapoUnavailable
+from alphapo_async.core.errors import AlphapoUnavailable, JournalError
 from alphapo_async.core.rate_limit import REFRESHES
 from alphapo_async.core.retry_policy import backoff
 from alphapo_async.core.row import REFRESH_AFTER, Row, is_in_doubt
@@ -177,8 +177,17 @@ class Following:
         return News(after, has_changed=is_done or _standing(after) != _standing(before), is_done=is_done)
 
     async def _find(self, foreign_id: str) -> Row:
+        """Return the journal's row.
+
+        Raises:
+            JournalError: the journal cannot be read, or has lost the row.
+        """
         row = await self._journal.find(self._account, foreign_id)
-        assert row is not None  # noqa: S101 - a journal forgets no id
+        if row is None:
+            raise JournalError(
+                f"Withdrawal {foreign_id!r} is no longer in the journal, which went back in time: stop payouts (alphapo runbook failover).",
+                recorded=None,
+            )
         return row
 
     def _schedule(self, news: News, now: float) -> bytes:

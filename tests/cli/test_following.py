@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from alphapo_async import AlphapoClient, RetryPolicy, WithdrawalRequest
 from alphapo_async.cli import following as module
 from alphapo_async.cli.following import Following, is_followed
-from alphapo_async.core.errors import AlphapoUnavailable
+from alphapo_async.core.errors import AlphapoUnavailable, JournalError
 from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.row import Row
 from alphapo_async.journal import MemoryJournal
@@ -186,3 +186,11 @@ async def test_a_refused_key_ends_it() -> None:
 def test_what_may_still_bring_news_is_followed(row: Row, expected: bool) -> None:  # noqa: FBT001 - a table
     """What AlphaPo has and has not ended, and what it may have."""
     assert is_followed(row) is expected
+
+
+async def test_a_row_that_the_journal_has_lost_ends_it() -> None:
+    """A PostgreSQL journal went back to a standby that does not have the row."""
+    async with paid(request("a"), settle_after=60.0) as (_, client, following):
+        client._engine.journal._settled.clear()  # type: ignore[attr-defined]
+        with pytest.raises(JournalError, match="'a' is no longer in the journal, which went back in time"):
+            await statuses(following)

@@ -342,7 +342,7 @@ class _Run:
                 source = None if result.withdrawal is None else result.withdrawal.source
                 is_looked_up = source == "look-up"
                 has_ended = result.outcome == "failed" or (result.withdrawal is not None and result.withdrawal.is_final)
-                row = await find(result.request.foreign_id) if has_ended or is_looked_up else None
+                row = await _read(find, result.request.foreign_id) if has_ended or is_looked_up else None
                 was_found = is_looked_up and row is not None and not row.arrivals
                 self._book.paid_before += source == "journal"
                 self._book.found_at_alphapo += was_found
@@ -395,6 +395,14 @@ class _Run:
         self._book.tell(outcome, cells, request, fact, is_sent=not was_paid and outcome != "not_sent")
         if self._job.survey.same:
             self._job.index.tell(cells[0], cells)
+
+
+async def _read(find: Callable[[str], Awaitable[Row | None]], foreign_id: str) -> Row | None:
+    """Return the journal's row; None where it cannot be read: the results of the rows under way are still to come."""
+    try:
+        return await find(foreign_id)
+    except JournalError:
+        return None
 
 
 async def _each(lines: Iterable[list[str]], report: Callable[[list[str]], None]) -> None:

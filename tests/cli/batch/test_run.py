@@ -32,6 +32,7 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.events import Event, EventName
 from alphapo_async.core.models import Totals
 from alphapo_async.core.retry_policy import RetryPolicy
+from alphapo_async.core.row import Row
 from alphapo_async.engine.clock import COMMIT_GRACE
 from alphapo_async.journal import Journal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
@@ -519,6 +520,43 @@ async def test_a_run_without_following_writes_the_txids_that_the_journal_has(tmp
         await desk.pay(sandbox.url)
         assert sandbox.ledger.look_ups == look_ups
     assert all(line["txids"] for line in lines(desk).values())
+
+
+class Unreadable(SqliteJournal):
+    """A journal that takes rows, and gives none back that is asked for alone."""
+
+    async def find(self, account: str, foreign_id: str) -> Row | None:
+        raise JournalError("it cannot be read.")
+
+
+async def test_what_was_sent_has_its_line_also_where_the_journal_cannot_be_read_for_a_txid(tmp_path: Path) -> None:
+    """A row that this run paid is not reported as not tried, and no row that was under way is left out."""
+    desk = Desk(tmp_path, rows(1))
+    async with Sandbox(KEY, SECRET, settle_after=0.0) as sandbox:
+        await desk.pay(sandbox.url, follow=True, look_up_rate=500.0)
+        desk.path.write_text(rows(30), encoding="utf-8")
+        await desk.pay(sandbox.url, journal=Unreadable(tmp_path / "journal.db"), concurrency=4)
+        paid = {one.foreign_id for one in sandbox.ledger.all_accepted()}
+    found = lines(desk)
+    assert {found[name]["outcome"] for name in paid} == {"accepted"}
+    assert len(found) == 30
+
+
+class Forgetting(SqliteJournal):
+    """A journal that has gone back in time, and does not know a row that it took."""
+
+    async def find(self, account: str, foreign_id: str) -> Row | None:
+        return None
+
+
+async def test_each_followed_row_has_its_line_where_the_journal_went_back_meanwhile(tmp_path: Path) -> None:
+    """As it was last seen, and the report names the reason."""
+    desk = Desk(tmp_path, rows(3))
+    async with Sandbox(KEY, SECRET, settle_after=60.0) as sandbox:
+        report, failure = await desk.pay(sandbox.url, journal=Forgetting(tmp_path / "journal.db"), follow=True)
+    assert isinstance(failure, JournalError)
+    assert "went back in time" in str(failure)
+    assert (report.outcomes, len(lines(desk))) == ({"accepted": 3}, 3)
 
 
 async def test_following_ends_in_order_when_it_is_interrupted(tmp_path: Path) -> None:
