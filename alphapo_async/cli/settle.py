@@ -16,7 +16,7 @@ from alphapo_async.cli.output import clean, echo
 from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.evidence import OperatorDecision
 from alphapo_async.core.history import Entry, entries_of, noted
-from alphapo_async.core.row import Assumptions, Row, is_by_hand, quiet_ends_at
+from alphapo_async.core.row import Row, is_by_hand, quiet_ends_at
 from alphapo_async.core.transitions import apply
 from alphapo_async.core.version import __version__
 from alphapo_async.journal import Journal
@@ -62,8 +62,8 @@ def settle(
 ) -> None:
     """Settle by hand an open withdrawal that no worker holds, or correct an earlier decision.
 
-    A later reply, look-up or callback that disagrees overrides it. --rejected is taken only after the quiet time: 30 minutes after the last
-    moment at which something may have been sent.
+    A later reply, look-up or callback that disagrees overrides it. --rejected is taken only after the quiet time: 30 minutes (or
+    `RetryPolicy.quiet`) after the last moment at which something may have been sent.
     """
     survive_lost_output()
     if is_accepted is None:
@@ -137,7 +137,7 @@ def _check_id(alphapo_id: str | None, *, is_accepted: bool, without_id: bool) ->
 def _is_early(row: Row, now: float) -> bool:
     """Return whether the quiet time still lasts, in which AlphaPo might accept what was sent."""
     is_undecided = row.state == "open" or is_by_hand(row)
-    return is_undecided and row.could_leave_until is not None and now < quiet_ends_at(row, Assumptions())
+    return is_undecided and row.could_leave_until is not None and now < quiet_ends_at(row)
 
 
 def _why_not(row: Row, now: float, *, waits_for_quiet: bool, is_correction: bool) -> str:
@@ -154,7 +154,7 @@ def _why_not(row: Row, now: float, *, waits_for_quiet: bool, is_correction: bool
         return f"it is {row.state}. Only an open row can be settled by hand."
     if waits_for_quiet and _is_early(row, now):
         return (
-            f"AlphaPo might still accept what was sent, until {moment(quiet_ends_at(row, Assumptions()))}. From then on "
+            f"AlphaPo might still accept what was sent, until {moment(quiet_ends_at(row))}. From then on "
             "pass --rejected if AlphaPo's own books have no withdrawal with this foreign_id, not even a cancelled one. "
             "--anyway takes it now."
         )

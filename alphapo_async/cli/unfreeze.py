@@ -15,7 +15,7 @@ from alphapo_async.cli.journal import account_of, by_option, journal, journal_na
 from alphapo_async.cli.output import clean, counted, echo
 from alphapo_async.core.evidence import Unfrozen
 from alphapo_async.core.history import Entry, entries_of, noted
-from alphapo_async.core.row import Assumptions, Row, is_frozen, quiet_ends_at
+from alphapo_async.core.row import Row, is_frozen, quiet_ends_at
 from alphapo_async.core.transitions import apply
 from alphapo_async.core.version import __version__
 from alphapo_async.journal import Journal
@@ -58,8 +58,8 @@ def unfreeze(
 ) -> None:
     """Let workers send rows that were open when the journal went back, once you know that AlphaPo's books do not have them.
 
-    It is taken only after the quiet time: 30 minutes after the journal was first seen to have gone back. Until then AlphaPo may still
-    accept what was sent before, and its books do not show that yet. See `alphapo runbook failover`.
+    It is taken only after the quiet time: 30 minutes (or `RetryPolicy.quiet`) after the journal was first seen to have gone back.
+    Until then AlphaPo may still accept what was sent before, and its books do not show that yet. See `alphapo runbook failover`.
     """
     if [foreign_id is not None, is_all, nothing_lost].count(True) != 1:
         raise click.UsageError("Pass one of FOREIGN_ID, --all and --nothing-lost.")
@@ -85,7 +85,8 @@ def _why_kept(*, is_all: bool, anyway: bool) -> str:
     why = "a worker holds them: call again in a minute" if is_all else "it is not frozen, or a worker holds it"
     if anyway:
         return why
-    return f"{why}; or AlphaPo might still accept what was sent before the journal went back: call again in 30 minutes, or pass --anyway"
+    early = "AlphaPo might still accept what was sent before the journal went back"
+    return f"{why}; or {early}: call again once the quiet time has passed, or pass --anyway"
 
 
 async def _unfreeze(
@@ -105,7 +106,7 @@ def _decided(
     found: Row, decision: Unfrozen, known: Row | None, *, waits_for_quiet: bool
 ) -> tuple[Row, Sequence[Entry]]:
     row, now = known or found, time.time()
-    is_early = waits_for_quiet and now < quiet_ends_at(row, Assumptions())
+    is_early = waits_for_quiet and now < quiet_ends_at(row)
     after = row if is_early else apply(row, decision, now)
     return noted(after, () if after is row else entries_of((decision,), now, __version__))
 

@@ -129,7 +129,7 @@ def _due_while_open(row: Row) -> float:
     )  # it may have waited for long before it was sent
     pause = min(max(row.checked_at - since, SOON), HOUR) if is_in_doubt(row) else SOON
     due = row.checked_at + pause
-    quiet = quiet_ends_at(row, _ASSUMPTIONS)
+    quiet = quiet_ends_at(row)
     if row.checked_at < quiet < due:  # the body may be sent again from then on
         due = quiet
     return max(due, row.not_before)

@@ -6,7 +6,7 @@ import msgspec
 
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.field_docs import with_field_docs
-from alphapo_async.core.row import REFRESH_AFTER, Row
+from alphapo_async.core.row import QUIET, REFRESH_AFTER, Row
 from alphapo_async.core.setting_checks import check_count, check_seconds
 
 __all__ = [
@@ -36,7 +36,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Seconds; the first backoff is drawn between 0 and this, every next one up to twice as much."""
     wait_max: float = 20.0
     """Seconds; no backoff is drawn above it. `Retry-After` may ask for more."""
-    quiet: float = 1_800.0
+    quiet: float = QUIET
     """Assumed of AlphaPo: it accepts nothing later than this many seconds after the last byte could have left."""
     resend_within: float = 86_400.0
     """Assumed of AlphaPo: it frees no foreign_id within this many seconds. A row in doubt is only looked up once a body sent now might

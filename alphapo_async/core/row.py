@@ -54,6 +54,8 @@ STICKY_STATES: Final = frozenset({"rejected", "conflict"})
 """When the same payment is requested again, these are reported again without a request to AlphaPo."""
 
 
+QUIET: Final = 1_800.0
+"""Seconds, by default, after the last byte within which AlphaPo may still accept a body."""
 REFRESH_AFTER: Final = 600.0
 """Seconds, by default, after which an accepted row that is not final is looked up."""
 WENT_BACK: Final = "journal went back"
@@ -153,6 +155,8 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Who settled it by hand, and why."""
     checked_at: float | None = None
     """When AlphaPo was last asked about it or called back, or a worker last released it."""
+    quiet: float | None = None
+    """The quiet time, in seconds, of the policy under which it was recorded; None for `QUIET`."""
     refresh_after: float | None = None
     """Seconds after which a worker looks it up, once it is accepted and not final; None for `REFRESH_AFTER`."""
 
@@ -167,7 +171,7 @@ class Assumptions(msgspec.Struct, frozen=True, gc=False):
 
     resend_within: float = 86_400.0
     """How long AlphaPo does not free an id."""
-    quiet: float = 1_800.0
+    quiet: float = QUIET
     """How late a body may still be accepted."""
     attempt_timeout: float = 15.0
     """How long the bytes of one body may take to leave."""
@@ -223,9 +227,9 @@ def is_refused_after(row: Row, when: float) -> bool:
     return row.refusal is not None and row.refused_at is not None and row.refused_at >= when
 
 
-def quiet_ends_at(row: Row, assumptions: Assumptions) -> float:
-    """Return the time from which no body sent so far can still be accepted."""
-    return (row.could_leave_until or 0.0) + assumptions.quiet
+def quiet_ends_at(row: Row, assumptions: Assumptions | None = None) -> float:
+    """Return the time from which no body sent so far can still be accepted, without assumptions by the policy that recorded the row."""
+    return (row.could_leave_until or 0.0) + (assumptions.quiet if assumptions else row.quiet or QUIET)
 
 
 def withdrawal_of(row: Row, source: Source) -> Withdrawal | None:

@@ -111,6 +111,7 @@ class _Rest(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     contradiction: str | None = None
     decision: str | None = None
     checked_at: float | None = None
+    quiet: float | None = None
     refresh_after: float | None = None
     settled_by: str | None = None
     lines: int = 0

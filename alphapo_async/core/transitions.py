@@ -63,6 +63,7 @@ from alphapo_async.core.row import (
     CORRECTABLE_STATES,
     MANY,
     NEGATIVE_STATES,
+    QUIET,
     REFRESH_AFTER,
     STICKY_STATES,
     WENT_BACK,
@@ -179,6 +180,8 @@ def new_row(
         held_since=0.0 if asked.worker is None else now,
         lines=lines,
     )
+    if assumptions.quiet != QUIET:
+        row = replace(row, quiet=assumptions.quiet)
     if assumptions.refresh_after != REFRESH_AFTER:
         row = replace(row, refresh_after=assumptions.refresh_after)
     is_forgetful = epoch.since is not None and may_have_forgotten(epoch, now, assumptions)

@@ -11,9 +11,11 @@ import pytest
 from alphapo_async.cli.journal import login_name
 from alphapo_async.core.evidence import Attempt, Evidence, LeaseExpired, Released
 from alphapo_async.core.replies import InDoubt, Rejected
+from alphapo_async.core.row import Assumptions
+from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
-from tests.support.journal_suite import LOST, asked, learn
+from tests.support.journal_suite import ACCOUNT, LOST, asked, learn
 
 REJECTED = ("--rejected", "--by", "anna", "--because", "not in the dashboard")
 ACCEPTED = ("--accepted", "--without-id", "--by", "anna", "--because", "seen")
@@ -159,6 +161,24 @@ def test_once_the_quiet_time_is_over_rejected_may_be_said(tmp_path: Path) -> Non
     """Nothing that was sent can be accepted any more."""
     path = journal_with(tmp_path, lost(QUIET + 1.0), Released("worker", "queue"))
     assert invoke("journal", "settle", "f", *REJECTED, "--journal", path).exit_code == 0
+
+
+def test_rejected_waits_for_the_quiet_time_that_the_row_was_recorded_under(tmp_path: Path) -> None:
+    """Its caller assumed that AlphaPo may accept a body for an hour."""
+    path, an_hour = tmp_path / "payouts.db", Assumptions(quiet=3_600.0)
+
+    async def fill() -> None:
+        journal = SqliteJournal(path)
+        recorded = new_row(ACCOUNT, "f", asked("f", "0.5"), 1.0, is_durable=True, assumptions=an_hour)
+        for one in (lost(QUIET + 600.0), Released("worker", "queue")):
+            recorded = apply(recorded, one, 1.0, an_hour)
+        await journal.update(ACCOUNT, "f", lambda _: (recorded, ()))
+        await journal.aclose()
+
+    asyncio.run(fill())
+    refused = invoke("journal", "settle", "f", *REJECTED, "--journal", str(path))
+    assert refused.exit_code == 1
+    assert "AlphaPo might still accept what was sent, until" in " ".join(refused.stderr.split())
 
 
 def test_a_row_of_a_worker_that_nobody_hears_from_waits_for_its_lease(tmp_path: Path) -> None:

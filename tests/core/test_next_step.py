@@ -131,6 +131,7 @@ def test_a_row_in_doubt_is_visited_when_its_quiet_time_ends() -> None:
     free = replace(DOUBTED, holder=None, could_leave_until=20.0)
     visits = [due_at(replace(free, checked_at=at)) for at in (800.0, 1_000.0, QUIET + 20.0)]
     assert visits == [1_600.0, QUIET + 20.0, 2 * (QUIET + 20.0)]
+    assert due_at(replace(free, quiet=2_700.0, checked_at=1_600.0)) == 2_720.0
 
 
 def test_what_is_accepted_is_refreshed_until_it_is_final() -> None:

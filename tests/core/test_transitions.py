@@ -2079,9 +2079,10 @@ def test_a_callback_saves_the_look_up_of_an_accepted_row() -> None:
     assert apply(learned, CalledBack(output("processing")), 400.0) == learned
 
 
-def test_a_row_keeps_the_refresh_time_of_the_policy_it_was_recorded_under() -> None:
-    """Rows that are already recorded do not follow a changed policy."""
-    assert (
-        new_row("a", "f", ASKED, 1.0, is_durable=True, assumptions=Assumptions(refresh_after=60.0)).refresh_after
-        == 60.0
-    )
+def test_a_row_keeps_the_times_of_the_policy_it_was_recorded_under() -> None:
+    """Rows that are already recorded do not follow a changed policy; the usual times are not kept."""
+    chosen = Assumptions(quiet=3_600.0, refresh_after=60.0)
+    recorded = new_row("a", "f", ASKED, 1.0, is_durable=True, assumptions=chosen)
+    assert (recorded.quiet, recorded.refresh_after) == (3_600.0, 60.0)
+    usual = new_row("a", "f", ASKED, 1.0, is_durable=True)
+    assert (usual.quiet, usual.refresh_after) == (None, None)
