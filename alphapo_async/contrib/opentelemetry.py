@@ -53,11 +53,12 @@ from opentelemetry import context, metrics, trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from alphapo_async.client import AlphapoClient
-from alphapo_async.core.errors import JournalError
+from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.events import Event, EventName, EventOutcome
 from alphapo_async.core.models import Health
 from alphapo_async.core.replies import AnswerName, ProofName
 from alphapo_async.core.version import __version__
+from alphapo_async.supervisor import log_error
 
 __all__ = ["Telemetry"]
 
@@ -150,7 +151,7 @@ class Telemetry:
 
     @contextlib.asynccontextmanager
     async def watching(self, client: AlphapoClient, *, every: float = 30.0) -> AsyncGenerator[None, None]:
-        """Measure every so many seconds while the block runs. A journal that cannot be read is logged, and asked again."""
+        """Measure every so many seconds while the block runs, until the client is closed; an error is logged."""
         self._start(client.account)
         task = asyncio.create_task(self._watch(client, every))
         try:
@@ -166,6 +167,11 @@ class Telemetry:
                 await self.measure(client)
             except JournalError as error:
                 logger.warning("not measured: %s", error.detail, extra={"foreign_id": None})
+            except ConfigurationError as error:  # the client is closed
+                logger.warning("no longer measured: %s", error, extra={"foreign_id": None})
+                return
+            except Exception as error:  # noqa: BLE001 - the gauges must not stand still without a word
+                log_error("not measured", error)
             await asyncio.sleep(every)
 
     # ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -314,20 +314,30 @@ def test_the_gauges_follow_while_a_client_is_watched() -> None:
 class Unreadable(MemoryJournal):
     """A journal that cannot be read for a while."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: Exception) -> None:
         super().__init__()
         self.asked = 0
+        self.error = error
 
     async def find_open(self, *args: Any) -> Any:
         self.asked += 1
         if self.asked == 1:
-            raise JournalError("The disk is away.")
+            raise self.error
         return await super().find_open(*args)
 
 
-def test_a_journal_that_cannot_be_read_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
-    """It is said in the log, and the gauges come back by themselves."""
-    backend, journal = Backend(), Unreadable()
+@pytest.mark.parametrize(
+    ("error", "logged"),
+    [
+        (JournalError("The disk is away."), "not measured: The disk is away."),
+        (RuntimeError("anything"), "not measured: RuntimeError\n"),
+    ],
+)
+def test_a_journal_that_cannot_be_read_is_asked_again(
+    error: Exception, logged: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has the error, also an unexpected one, and the gauges come back by themselves."""
+    backend, journal = Backend(), Unreadable(error)
 
     async def story() -> None:
         async with (
@@ -339,8 +349,24 @@ def test_a_journal_that_cannot_be_read_is_asked_again(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING, logger="alphapo_async"):
         run(story())
     assert journal.asked == 2
-    assert [record.getMessage() for record in caplog.records] == ["not measured: The disk is away."]
+    [message] = [record.getMessage() for record in caplog.records]
+    assert message.startswith(logged)
     assert backend.metrics()["alphapo.circuit_breaker.open"] == [(SHOP, 0)]
+
+
+def test_a_client_that_is_closed_while_it_is_watched_is_measured_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    """The block ends without an error of its own."""
+    backend = Backend()
+
+    async def story() -> None:
+        async with client(Wire(), account="shop") as alphapo, backend.telemetry.watching(alphapo, every=5.0):
+            await alphapo.aclose()
+            await asyncio.sleep(12.0)
+
+    with caplog.at_level(logging.WARNING, logger="alphapo_async"):
+        run(story())
+    [message] = [record.getMessage() for record in caplog.records]
+    assert message.startswith("no longer measured: The client is closed")
 
 
 async def test_aiohttps_own_traces_do_not_double_the_spans(monkeypatch: pytest.MonkeyPatch) -> None:
