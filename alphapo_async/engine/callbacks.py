@@ -61,7 +61,7 @@ class Callbacks:
                 self._observer.callback_not_in_journal(transaction)
         if row is None or row.revision.payment is None:
             return "not in journal"
-        _check_not_on_its_way(row, transaction)
+        await self._check_not_on_its_way(row, transaction)
         before, after, evidence, is_news = await self._recorder.apply_callback(row, transaction, seen)
         if is_news or not is_repeated:
             self._observer.on_evidence(before, after, evidence)
@@ -76,15 +76,18 @@ class Callbacks:
             return None  # no withdrawal of ours can have it
         return await self._journal.find(self._context.account, name)
 
+    async def _check_not_on_its_way(self, row: Row, transaction: Transaction) -> None:
+        """Pass unless the reply to a body that is being sent will say more than this callback; a worker that is gone gets no reply.
 
-def _check_not_on_its_way(row: Row, transaction: Transaction) -> None:
-    """Pass unless the reply to a body that is being sent will say more than this callback.
-
-    Raises:
-        CallbackBusy: it will.
-    """
-    if may_be_on_its_way(row) and why_not_ours(row, transaction) == TOO_LITTLE:
-        raise CallbackBusy(
-            "The withdrawal of this callback is being sent just now, and the reply will say more; nothing was handled. "
-            "Answer 503, and AlphaPo sends it again."
-        )
+        Raises:
+            CallbackBusy: it will.
+        """
+        if not may_be_on_its_way(row) or why_not_ours(row, transaction) != TOO_LITTLE:
+            return
+        now = self._context.now()
+        until = await self._journal.ended(row.holder or "", now)
+        if until is None or until > now:
+            raise CallbackBusy(
+                "The withdrawal of this callback is being sent just now, and the reply will say more; nothing was handled. "
+                "Answer 503, and AlphaPo sends it again."
+            )

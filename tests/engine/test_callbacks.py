@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from copy import deepcopy
 from typing import Any
 
 import msgspec
@@ -308,6 +309,32 @@ def test_a_callback_that_tells_too_little_while_its_withdrawal_is_sent_comes_aga
     kind, events = run(story())
     assert kind == "ours"
     assert "contradiction" not in events
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(5.0, "busy"), (200.0, "contradicts")])
+def test_a_callback_that_gives_too_little_is_taken_where_the_worker_of_its_row_is_gone(
+    seconds: float, expected: str
+) -> None:
+    """No reply will give more, and AlphaPo delivers a callback for a day only: without a worker it would never be handled."""
+    cut = msgspec.json.encode({"id": 7, "foreign_id": "payout-17", "type": "withdrawal", "status": "confirmed"})
+    journal = Durable()
+
+    async def story() -> tuple[str, bool]:
+        async with client(Wire(["silent"]), journal=journal, close_grace=0.0) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(1)
+            left = deepcopy(journal)  # the worker is dead, as far as this copy knows
+        await asyncio.gather(paying, return_exceptions=True)
+        async with client(Wire(), journal=left) as other:
+            await asyncio.sleep(seconds)
+            try:
+                kind: str = (await receive(other, cut)).kind
+            except CallbackBusy:
+                kind = "busy"
+            row = await left.find("default", "payout-17")
+            return kind, row is not None and row.look_ups_only
+
+    assert run(story()) == (expected, expected != "busy")
 
 
 def test_closing_waits_for_the_blocks_that_handle_callbacks() -> None:
