@@ -26,7 +26,7 @@ from alphapo_async.supervisor import Supervisor
 __all__ = ["CallbackClaim", "Inbox"]
 
 _PATIENCE: Final = 10.0
-"""Seconds that a delivery waits for another one of the same id."""
+"""Seconds that a delivery waits for another one of the same id, or for a journal that answers too late."""
 _POLL: Final = 0.05  # seconds between two looks at the claim of another process
 _RELEASE: Final = "release of a callback"
 _PAUSE: Final = 1.0  # seconds before a claim that could not be let go of is tried again
@@ -168,7 +168,7 @@ class Inbox:
             known, now = read_handled(text), asyncio.get_running_loop().time()
             if await self._is_free(known):
                 taken = known.taken(self._worker())
-                if await self._take(name, text, taken) and await self._still_stands(name, taken, now):
+                if await self._take(name, text, taken) and await self._has_kept(name, taken, now):
                     return taken
             elif now >= until:
                 raise _busy()
@@ -191,15 +191,31 @@ class Inbox:
             self._in_background(partial(self._let_go_after, taking, name, taken))
             raise
 
+    async def _has_kept(self, name: str, taken: Handled, since: float) -> bool:
+        """Do as `_still_stands` for a claim that has just been taken; where that fails, other processes need not wait for this one."""
+        try:
+            return await self._still_stands(name, taken, since)
+        except BaseException:
+            self._in_background(partial(self._let_go_later, name, taken))
+            raise
+
     async def _still_stands(self, name: str, taken: Handled, since: float) -> bool:
         """Tell whether the claim is what the journal holds, and has just been so.
 
         While the word of it was long on its way, or this process stood still, others may have taken this worker for dead, and have handled
         the callback.
+
+        Raises:
+            JournalError: the journal cannot be read, or is too slow for what it says to be relied on.
         """
         loop = asyncio.get_running_loop()
+        until = loop.time() + _PATIENCE
         while loop.time() - since > COMMIT_GRACE:
-            since = loop.time()
+            if (since := loop.time()) > until:
+                raise JournalError(
+                    f"The journal takes more than {COMMIT_GRACE:g} s to answer; this delivery of a callback was not handled.",
+                    recorded=None,
+                )
             if await self._notes.recall(self._account, name) != taken.text():
                 return False
         return True

@@ -347,6 +347,60 @@ def test_a_claim_that_came_at_once_is_read_once() -> None:
     assert run(story()) == 1
 
 
+class AlwaysLate(MemoryJournal):
+    """A journal in a database under load: each answer comes late."""
+
+    seconds = 0.6
+
+    async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
+        """Write, and answer later."""
+        written = await super().swap(account, name, before, after)
+        await asyncio.sleep(self.seconds)
+        return written
+
+    async def recall(self, account: str, name: str) -> str | None:
+        """Read, and answer later."""
+        result = await super().recall(account, name)
+        await asyncio.sleep(self.seconds)
+        return result
+
+
+def test_a_delivery_does_not_wait_for_ever_for_a_journal_whose_answers_are_always_late() -> None:
+    """It is answered with 503, its claim is void, and the next delivery is new once the journal is quick again."""
+
+    async def story() -> tuple[float, bool]:
+        journal, loop = AlwaysLate(), asyncio.get_running_loop()
+        await join(journal, "one", "two")
+        began = loop.time()
+        with pytest.raises(JournalError, match=r"takes more than 0\.5 s"):
+            await asyncio.wait_for(handled(inbox(journal), output()), 100.0)
+        seconds = loop.time() - began
+        journal.seconds = 0.0
+        await asyncio.sleep(5)
+        return seconds, await handled(inbox(journal, "two"), output())
+
+    seconds, is_new = run(story())
+    assert seconds < 15
+    assert is_new
+
+
+def test_a_delivery_that_is_cancelled_while_its_claim_is_looked_at_again_holds_no_process_up() -> None:
+    """The claim is let go of: another process takes the next delivery."""
+
+    async def story() -> bool:
+        journal = AlwaysLate()
+        await join(journal, "one", "two")
+        delivery = asyncio.ensure_future(handled(inbox(journal), output()))
+        await asyncio.sleep(1.5)  # it has claimed, and reads the claim again
+        delivery.cancel()
+        await asyncio.gather(delivery, return_exceptions=True)
+        journal.seconds = 0.0
+        await asyncio.sleep(5)
+        return await handled(inbox(journal, "two"), output())
+
+    assert run(story())
+
+
 class Slow(MemoryJournal):
     """A journal whose writes take a second, and go on though nobody waits for them."""
 
