@@ -30,6 +30,7 @@ from alphapo_async.core.results import BatchResult, key_refused, result_of
 from alphapo_async.core.setting_checks import check_count
 from alphapo_async.engine.engine import Engine
 from alphapo_async.engine.recorder import Recorder
+from alphapo_async.supervisor import log_error
 
 __all__ = ["Batch", "LetGo", "Pay", "Requests", "Rest", "check_requests", "pay_many"]
 
@@ -273,6 +274,10 @@ class Batch:
             if not self._is_ending:
                 self._fail(error)
             report(_closed(row.request))
+        except Exception as error:  # noqa: BLE001 - without an outcome of each row the batch would never end
+            log_error("internal error in a row of a batch", error)
+            if self._paying.get(row) is asyncio.current_task():
+                report(_failed(row.request))
 
     def _at_end(self, row: _Row, let_go: LetGo) -> None:
         if self._lets_go:
@@ -473,6 +478,14 @@ def _closed(request: WithdrawalRequest) -> WithdrawalUnknown:
         f"Withdrawal {request.foreign_id!r} was not sent by this call, for the client was closed; earlier ones may have sent it.",
         foreign_id=request.foreign_id,
         reason="closing",
+    )
+
+
+def _failed(request: WithdrawalRequest) -> WithdrawalUnknown:
+    return WithdrawalUnknown(
+        f"Withdrawal {request.foreign_id!r} failed with an internal error; see the log.",
+        foreign_id=request.foreign_id,
+        reason=INTERNAL_ERROR,
     )
 
 

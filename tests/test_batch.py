@@ -273,6 +273,55 @@ def test_who_comes_back_from_a_backoff_goes_before_new_rows_and_waits_for_a_plac
     assert repr(paying.batch) == "Batch(0 under way, 0 in backoff, 0 parked)"
 
 
+def test_an_unexpected_error_of_one_row_is_its_result_and_the_batch_ends() -> None:
+    """The row is unknown, the log has the error, and the other rows are paid."""
+
+    async def pay(name: str, rest: Rest, is_probe: bool) -> Withdrawal:  # noqa: FBT001
+        await asyncio.sleep(1.0)
+        if name == "payout-1":
+            raise RuntimeError("made-up")
+        return OK
+
+    async def story() -> list[tuple[int, str, str | None]]:
+        async with asyncio.timeout(100.0):
+            return [
+                (result.index, result.outcome, getattr(result.error, "reason", None))
+                async for result in Paying(pay).batch.results(requests(3))
+            ]
+
+    found = run(story())
+    assert sorted(found) == [(0, "accepted", None), (1, "unknown", "internal error"), (2, "accepted", None)]
+
+
+def test_an_unexpected_error_after_a_row_was_reported_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and the row keeps the one result that it has."""
+
+    class Raising(Paying):
+        async def __call__(self, *args: Any, **how: Any) -> None:
+            await super().__call__(*args, **how)
+            raise RuntimeError("made-up")
+
+    async def pay(name: str, rest: Rest, is_probe: bool) -> Withdrawal:  # noqa: FBT001
+        return OK
+
+    assert run(output(Raising(pay).batch.results(requests(2)))) == {"accepted": 2}
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+
+
+def test_another_payment_in_a_batch_ends_where_the_journal_breaks_its_promise() -> None:
+    """It waits for what the journal has of the first one, which raises what no journal should."""
+
+    class Odd(Durable):
+        async def find(self, *args: Any) -> Row | None:
+            raise RuntimeError("made-up")
+
+    async def story() -> Counter[str]:
+        async with client(Wire(seconds=1.0), journal=Odd()) as alphapo, asyncio.timeout(1_000.0):
+            return await output(alphapo.batch([request("a"), request("a", amount="2"), request("b")]))
+
+    assert run(story()) == {"accepted": 2, "unknown": 1}
+
+
 def test_whoever_waits_for_a_place_keeps_his_turn_while_none_is_free() -> None:
     """A result that is fetched while all places are taken sends nobody to the end of the queue."""
     order: list[str] = []
