@@ -188,7 +188,7 @@ class Comparison:
         try:
             shown = await _looked_up(client, found.foreign_id, self._pause)
         except AlphapoUnavailable as error:
-            if error.code is not None:
+            if error.is_key_refused:
                 raise
             self.counts["not_looked_up"] += 1
             self._find("not_looked_up", found.foreign_id, "look-up", alphapo=str(error))
@@ -222,7 +222,7 @@ async def _looked_up(client: AlphapoClient, foreign_id: str, pause: float) -> Tr
         try:
             return await client.look_up(foreign_id)
         except AlphapoUnavailable as error:
-            if error.code is not None:
+            if error.is_key_refused:
                 raise
             await asyncio.sleep(max(error.retry_after or 0.0, backoff(number, pause, _LONGEST_PAUSE)))
     return await client.look_up(foreign_id)

@@ -169,7 +169,7 @@ class Following:
             await self._client.look_up(foreign_id)
             has_answer = True
         except AlphapoUnavailable as error:
-            if error.code is not None:
+            if error.is_key_refused:
                 raise
             self._next_at = max(self._next_at, asyncio.get_running_loop().time() + (error.retry_after or 0.0))
         after = await self._find(foreign_id)

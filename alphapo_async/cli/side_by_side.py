@@ -119,7 +119,7 @@ def status_code(row: Row | None, answer: Transaction | AlphapoUnavailable | None
     if isinstance(answer, Transaction) and (row is None or row.state != "open"):
         return Exit.REFUSED if answer.status in ENDED else Exit.ALL_ACCEPTED
     if isinstance(answer, AlphapoUnavailable):
-        return Exit.UNKNOWN if answer.code is None else Exit.KEY_REFUSED
+        return Exit.KEY_REFUSED if answer.is_key_refused else Exit.UNKNOWN
     return Exit.UNKNOWN if row is None else code_of([outcome_of(row)])
 
 

@@ -162,6 +162,14 @@ async def test_a_look_up_without_an_answer_is_repeated_and_then_named() -> None:
         assert (comparison.matched, comparison.code) == (1, Exit.UNKNOWN)
 
 
+@pytest.mark.parametrize(("times", "kinds"), [(2, []), (9, ["not_looked_up"])])
+async def test_an_error_code_that_is_about_no_key_is_repeated_and_then_named(times: int, kinds: list[str]) -> None:
+    """As any other look-up without an answer: the other rows are compared."""
+    plan = Script({"a": {"look-up": [Fault.UNAUTHORIZED] * times}})
+    with contextlib.closing(await looked_up("a", "b", faults=plan)) as comparison:
+        assert [kind for kind, _, _ in found(comparison)] == kinds
+
+
 async def test_a_refused_key_ends_it() -> None:
     """At the first look-up."""
     with pytest.raises(AlphapoUnavailable) as refused:

@@ -163,6 +163,13 @@ async def test_what_others_have_settled_is_not_looked_up() -> None:
         assert server.ledger.look_ups == 1
 
 
+async def test_an_error_code_that_is_about_no_key_ends_nothing() -> None:
+    """AlphaPo's own failure is over a moment later."""
+    plan = Script({"a": {LOOK_UP: [Fault.UNAUTHORIZED]}})
+    async with paid(request("a"), settle_after=0.0, faults=plan) as (_, _, following):
+        assert await statuses(following) == [("a", "confirmed", b"accepted")]
+
+
 async def test_a_refused_key_ends_it() -> None:
     """No other look-up would say more."""
     plan = Script({"a": {LOOK_UP: [Fault.KEY_REFUSED]}})

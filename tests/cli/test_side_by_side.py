@@ -93,6 +93,7 @@ def test_a_bare_transaction_is_shown_as_far_as_it_goes() -> None:
         (None, Transaction(id=9, status="cancelled"), 1),
         (row(), Transaction(id=9, status="declined"), 1),
         (row(), AlphapoUnavailable("no"), 3),
+        (row(), AlphapoUnavailable("no", code="unauthorized"), 3),
         (row(), AlphapoUnavailable("no", code="bad_header_key"), 4),
         (None, None, 3),
         (row(), None, 0),
