@@ -180,6 +180,7 @@ class Lease:
         if is_renewed and self.clock.latest() < self._granted:
             self._set_end(until, began)
             return
-        # Where it had ended before the answer came, others may have freed this worker's rows before the journal renewed it.
-        self._until, self._granted = 0.0, until if is_renewed else self._granted
+        # Where it had ended before the answer came, others may have freed this worker's rows before the journal renewed it. It stays ended,
+        # also where no new lease can be taken now: later renewals find the same end.
+        self._until = 0.0
         await self.acquire()

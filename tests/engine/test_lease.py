@@ -502,3 +502,36 @@ def test_a_lease_that_ended_while_the_journal_renewed_it_runs_no_more(tmp_path: 
         await asyncio.gather(journal.aclose(), other.aclose(), third.aclose())
 
     asyncio.run(result())
+
+
+def test_a_lease_that_ended_while_it_was_renewed_does_not_run_again_at_the_next_beat() -> None:
+    """The new worker could not be recorded at first; the journal still renews the old one, whose rows others may have freed."""
+
+    class Late(Leases):
+        """A journal whose first renewal is not answered, and whose second one is answered when the lease has ended."""
+
+        renewals = 0
+
+        async def renew(self, worker: str, until: float, now: float) -> bool:
+            made = await super().renew(worker, until, now)
+            self.renewals += 1
+            if self.renewals == 1:
+                raise JournalError("The answer was lost.")
+            await asyncio.sleep(21.0 if self.renewals == 2 else 0.0)
+            return made
+
+    async def result() -> None:
+        journal = Late()
+        kept = lease(journal)
+        await kept.acquire()
+        worker = kept.worker
+        await asyncio.sleep(60.5)
+        journal.broken = 1
+        await asyncio.sleep(1)
+        assert (journal.renewals, journal.broken, kept.is_running) == (2, 0, False)
+        await asyncio.sleep(20)
+        assert kept.is_running
+        assert not kept.may_send(worker)
+        await kept.release()
+
+    story(result())
