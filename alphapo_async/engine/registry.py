@@ -303,21 +303,25 @@ class Registry:
 
     async def _fly(self, flight: Flight, foreign_id: str) -> None:
         observer, is_cut_short = self._observer, False
-        if observer.is_listening:
-            observer.on_begun(foreign_id)
+        result = FlightResult(foreign_id, None, "internal error")
         try:
-            result = await flight.run()
-        except Exception as error:  # noqa: BLE001 - no caller may wait for ever after any error
-            observer.on_internal_error(foreign_id, error)
-            result = FlightResult(foreign_id, None, "internal error")
-        except asyncio.CancelledError:  # again and again: at closing the journal did not take how it ended
-            result, is_cut_short = FlightResult(foreign_id, None, "closing"), True
-        if observer.is_listening or result.why:
-            observer.on_ended(result)
-        if flight.owes_the_journal and not is_cut_short:
-            flight.waiters.resolve(result)
-            with contextlib.suppress(asyncio.CancelledError):  # at closing it is left as it stands
-                await self._supervisor.until_done("late write", flight.write_what_is_left)
+            if observer.is_listening:
+                observer.on_begun(foreign_id)
+            try:
+                result = await flight.run()
+            except Exception as error:  # noqa: BLE001 - no caller may wait for ever after any error
+                observer.on_internal_error(foreign_id, error)
+            except asyncio.CancelledError:  # again and again: at closing the journal did not take how it ended
+                result, is_cut_short = FlightResult(foreign_id, None, "closing"), True
+            if observer.is_listening or result.why:
+                observer.on_ended(result)
+            if flight.owes_the_journal and not is_cut_short:
+                flight.waiters.resolve(result)
+                with contextlib.suppress(asyncio.CancelledError):  # at closing it is left as it stands
+                    await self._supervisor.until_done("late write", flight.write_what_is_left)
+        except Exception as error:  # noqa: BLE001 - a filter of the log raised, and no caller may wait for ever after that either
+            what = f"withdrawal {foreign_id!r}: its end could not be logged: {type(error).__name__}"
+            asyncio.get_running_loop().call_exception_handler({"message": what})
         # First removed, then reported: a caller that calls again after its outcome gets a new flight.
         del self.flights[foreign_id]
         if self.ended_since is not None:

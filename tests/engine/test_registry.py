@@ -1,6 +1,7 @@
 """At most one flight for each foreign_id, and what its callers hear."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -264,6 +265,34 @@ def test_a_journal_that_breaks_its_promise_leaves_nobody_waiting(caplog: pytest.
         assert outcome.reason == "internal error"
     assert "KeyError" in caplog.text
     assert "hush" not in caplog.text
+
+
+def test_a_filter_of_the_log_that_raises_leaves_no_caller_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    """The caller gets its outcome at once, and the foreign_id is free for the next call."""
+    ours = logging.getLogger("alphapo_async")
+
+    def raising(record: logging.LogRecord) -> bool:
+        if getattr(record, "event", None) == "ended":
+            raise KeyError("made-up")
+        return True
+
+    async def story() -> tuple[float, str, str]:
+        loop = asyncio.get_running_loop()
+        async with client(Wire(), journal=Durable(), on_event=lambda _: None) as alphapo:
+            began = loop.time()
+            first = await alphapo.withdraw(request())
+            waited = loop.time() - began
+            return waited, first.source, (await alphapo.withdraw(request())).source
+
+    with caplog.at_level(logging.DEBUG):
+        ours.addFilter(raising)
+        try:
+            waited, *sources = run(story())
+        finally:
+            ours.removeFilter(raising)
+    assert waited < 1.0
+    assert sources == ["reply", "journal"]
+    assert "withdrawal 'payout-17': its end could not be logged: KeyError" in caplog.text
 
 
 def test_a_pass_shares_the_flight_of_a_caller() -> None:
