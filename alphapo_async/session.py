@@ -113,8 +113,9 @@ class Slots:
         self._listeners.append(listener)
 
     def forget(self, listener: Callable[[], None]) -> None:
-        """Call `listener` no more."""
-        self._listeners.remove(listener)
+        """Call `listener` no more; nothing happens where it is forgotten already: closing may be begun twice."""
+        with contextlib.suppress(ValueError):
+            self._listeners.remove(listener)
 
 
 class _Pool:

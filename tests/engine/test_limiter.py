@@ -503,6 +503,17 @@ def test_closing_stops_the_timer() -> None:
     run(story())
 
 
+def test_closing_a_second_time_changes_nothing() -> None:
+    """The loop's owner cancelled the first closing half way, and the step is taken again."""
+
+    async def story() -> None:
+        yard = Yard(1)
+        yard.limiter.close()
+        yard.limiter.close()
+
+    run(story())
+
+
 # ── two gates ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
