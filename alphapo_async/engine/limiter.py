@@ -69,6 +69,7 @@ class RequestLimiter:
         """How often a readable answer, to a body or a look-up, came after one that was none."""
         self._queues: dict[Priority, deque[QueuedRequest]] = {priority: deque() for priority in Priority}
         self._bodies = 0
+        self._is_closed = False
         self._timer: asyncio.Handle | None = None
         self._timer_due = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -92,16 +93,22 @@ class RequestLimiter:
         """Return a permit if the request may leave at once, overtaking no request of its kind."""
         self._loop = loop
         now = loop.time()
-        if self._slots.free <= 0 or any(self._queues.values()):
+        if self._slots.free <= 0 or self._is_closed or any(self._queues.values()):
             return None
         if may_leave_at(self._state, priority, self._bodies, now) > now:
             return None
         return self._grant(priority, now, now)
 
     def queue(self, priority: Priority, loop: asyncio.AbstractEventLoop) -> QueuedRequest:
-        """Return a place in the queue, to be awaited; a caller that no longer wants it calls `give_up`."""
+        """Return a place in the queue, to be awaited; a caller that no longer wants it calls `give_up`.
+
+        After closing it is given up at once: a request that leaves then would open the session again, and nothing would close it.
+        """
         self._loop = loop
         queued: QueuedRequest = loop.create_future()
+        if self._is_closed:
+            queued.set_result(None)
+            return queued
         self._queues[priority].append(queued)
         self._admit_next()
         return queued
@@ -153,7 +160,8 @@ class RequestLimiter:
                 listener(not is_outage(before))
 
     def close(self) -> None:
-        """Give up every place, and listen to the slots no more."""
+        """Give up every place, let nothing leave any more, and listen to the slots no more."""
+        self._is_closed = True
         self._slots.forget(self._admit_next)
         if self._timer is not None:
             self._timer.cancel()

@@ -9,11 +9,14 @@ import pytest
 
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import (
+    AlphapoUnavailable,
     ConfigurationError,
     WithdrawalNotSent,
 )
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.retry_policy import RetryPolicy
+from alphapo_async.core.row import Row
+from alphapo_async.journal import MemoryJournal
 from alphapo_async.session import SessionManager
 from tests.support.virtual import VirtualLoop, run
 from tests.support.wire import (
@@ -107,3 +110,24 @@ async def test_a_client_closes_the_journal_and_the_session_that_it_opened(tmp_pa
         assert (await alphapo.health()).in_flight == 0
     assert alphapo._engine.owns_journal
     assert alphapo._engine.owns_session
+
+
+async def test_a_question_that_waits_for_the_journal_at_closing_does_not_open_the_session_again() -> None:
+    """It would leave after closing, and its connection would stay open."""
+
+    class Held(MemoryJournal):
+        is_free = asyncio.Event()
+
+        async def find(self, account: str, foreign_id: str) -> Row | None:
+            await self.is_free.wait()
+            return await super().find(account, foreign_id)
+
+    journal = Held()
+    async with AlphapoClient("key", "secret", base_url="http://127.0.0.1:1", journal=journal) as alphapo:
+        asking = asyncio.ensure_future(alphapo.look_up("payout-17"))
+        await asyncio.sleep(0)
+        await alphapo.aclose(grace=0.0)
+        journal.is_free.set()
+        with pytest.raises(AlphapoUnavailable, match="no slot in time"):
+            await asking
+    assert "closed" in repr(alphapo._engine.session)

@@ -503,6 +503,20 @@ def test_closing_stops_the_timer() -> None:
     run(story())
 
 
+def test_nothing_leaves_after_closing() -> None:
+    """Neither at once nor from the queue, although slots are free."""
+
+    async def story() -> None:
+        yard, loop = Yard(9), asyncio.get_running_loop()
+        yard.limiter.close()
+        for priority in Priority:
+            assert yard.limiter.try_acquire(priority, loop) is None
+            assert await yard.limiter.wait(priority, loop, 100.0) is None
+        assert (now(), yard.slots.free) == (0.0, 9)
+
+    run(story())
+
+
 def test_closing_a_second_time_changes_nothing() -> None:
     """The loop's owner cancelled the first closing half way, and the step is taken again."""
 
