@@ -77,7 +77,8 @@ class Registry:
         outcome = to_outcome(await flight.waiters.join(due))
         while attempted_before and not flight.asked.attempted_before and _is_no(outcome):
             # The flight that was shared did not know of it, and its "no" says nothing about what was sent before.
-            flight = await self._flight_of(asked, request, self._enter(), due)
+            self._enter_again(request.foreign_id)
+            flight = await self._flight_of(asked, request, loop, due)
             outcome = to_outcome(await flight.waiters.join(due))
         return outcome
 
@@ -266,8 +267,19 @@ class Registry:
             conflict = await self._conflict_with(flight, asked, request, due)
             if conflict is not None:
                 raise cast("AlphapoError", to_outcome(conflict))
-            self._enter()
+            self._enter_again(request.foreign_id)
         return self._start(asked, request, loop, **how)
+
+    def _enter_again(self, foreign_id: str) -> None:
+        """Pass if the client is still open: an earlier payment or attempt under the foreign_id may have arrived.
+
+        Raises:
+            WithdrawalUnknown: it was closed while the call waited for another flight.
+        """
+        try:
+            self._enter()
+        except ConfigurationError:
+            raise cast("WithdrawalError", to_outcome(FlightResult(foreign_id, None, "closing"))) from None
 
     async def _conflict_with(
         self, flight: Flight, asked: Requested, request: WithdrawalRequest, due: float | None

@@ -295,6 +295,39 @@ def test_a_filter_of_the_log_that_raises_leaves_no_caller_waiting(caplog: pytest
     assert "withdrawal 'payout-17': its end could not be logged: KeyError" in caplog.text
 
 
+class _Stuck(Durable):
+    """A journal that takes nothing."""
+
+    async def update(self, *args: Any, **how: Any) -> Row:
+        await asyncio.sleep(1e6)
+        return await super().update(*args, **how)
+
+
+@pytest.mark.parametrize(
+    ("journal", "grace", "second"),
+    [
+        (_Stuck(), 0.0, lambda alphapo: alphapo.withdraw(request(amount="2"))),
+        (Durable(), 5.0, lambda alphapo: alphapo.withdraw(request(), attempted_before=True)),
+    ],
+)
+def test_a_call_that_waits_for_another_flight_at_closing_is_unknown(
+    journal: Durable, grace: float, second: Callable[[AlphapoClient], Any]
+) -> None:
+    """Money may have moved under its foreign_id: a ConfigurationError would read as if nothing had."""
+
+    async def story() -> list[Any]:
+        async with client(Wire([INSUFFICIENT], seconds=1.0), journal=journal, close_grace=grace) as alphapo:
+            calls = [asyncio.ensure_future(alphapo.withdraw(request()))]
+            await asyncio.sleep(0.1)
+            calls.append(asyncio.ensure_future(second(alphapo)))
+            await asyncio.sleep(0.1)
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    _, ended = run(story())
+    assert isinstance(ended, WithdrawalUnknown)
+    assert (ended.reason, ended.may_release_funds) == ("closing", False)
+
+
 def test_a_pass_shares_the_flight_of_a_caller() -> None:
     """One flight for each foreign_id, for all its callers."""
     wire, journal = Wire(["silent"]), Durable()
