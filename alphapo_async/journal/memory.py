@@ -123,16 +123,14 @@ class MemoryJournal:
     async def ended(self, worker: str, now: float) -> float | None:
         """Return until when the worker could send, if its lease is over; None while it is not."""
         until = self._workers.get(worker, now)
-        if until > now:
-            return None
-        if worker in self._workers:
+        if until <= now and worker in self._workers:
             self._over.add(worker)
-        return until
+        return until if until <= now or worker in self._over else None
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
         """Return the workers whose lease is over and that have not left, and those on no list that hold something."""
-        dead = [(worker, until) for worker, until in self._workers.items() if until <= now]
-        self._over.update(worker for worker, _ in dead)
+        self._over.update(worker for worker, until in self._workers.items() if until <= now)
+        dead = [(worker, until) for worker, until in self._workers.items() if worker in self._over]
         unlisted = {row.holder for row in self._open.values()} - self._workers.keys()
         return dead + [(worker, now) for worker in sorted(filter(None, unlisted))]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from alphapo_async.core.errors import JournalError, WithdrawalError, WithdrawalR
 from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row
+from alphapo_async.engine.context import Runtime
 from tests.support.virtual import run
 from tests.support.wire import (
     BAD_KEY,
@@ -27,6 +30,7 @@ from tests.support.wire import (
     Durable,
     Wire,
     client,
+    real_world,
     reply,
     request,
 )
@@ -639,3 +643,26 @@ def test_what_did_not_begin_is_returned_once_the_journal_works_again_though_the_
 
     assert run(story()) == ("paid", [None] * 6)
     assert {len(bodies) for bodies in wire.bodies.values()} <= {0, 1}
+
+
+async def test_a_row_that_was_paid_while_the_wall_clock_was_set_forward_does_not_begin_when_it_is_set_back(
+    tmp_path: Path,
+) -> None:
+    """Another process saw the lease as over, took the row over, and reported "rejected"; the journal lets that lease run no more."""
+    path, ahead, wires = tmp_path / "journal.db", [0.0], (Wire(), Wire([INSUFFICIENT]))
+    runtime = Runtime(lambda: time.time() + ahead[0], real_world().chance, asyncio.sleep)
+    first, second = (client(wire, journal=path, policy=POLICY, _runtime=runtime) for wire in wires)
+    async with first, second:
+        await enqueue(first, "a")
+        claims = first._engine.claims
+        assert await claims.refill(1) == 1
+        ahead[0] = 3_600.0
+        with pytest.raises(WithdrawalRejected):
+            await second.withdraw(request("a"))
+        ahead[0] = 0.0
+        assert await claims.refill(1) is None
+        assert claims.begin_next() is None
+        await first._engine.lease._renew()
+        await claims.refill(1)
+        assert claims.begin_next() is None
+    assert wires[0].posts == 0

@@ -514,6 +514,18 @@ class JournalSuite:
         assert not await journal.renew("unknown", 500.0, 10.0)
         assert await journal.ended("worker", 95.0) == 90.0
 
+    @pytest.mark.parametrize("asks", ["ended", "find_dead"])
+    async def test_a_lease_that_was_reported_as_over_never_runs_again(self, journal: Journal, asks: str) -> None:
+        """Neither where a clock is set forward and back, nor by a renewal or a claim that was on its way: its rows may be another's."""
+        await journal.join(ACCOUNT, "h", "worker", 50.0)
+        await left(journal, "a", 1.0)
+        found = await (journal.ended("worker", 60.0) if asks == "ended" else journal.find_dead(60.0))
+        assert found in (50.0, [("worker", 50.0)])
+        assert not await journal.renew("worker", 90.0, 40.0)
+        assert await journal.claim(ACCOUNT, Claim("worker", 1, "key", 40.0, 9)) is None
+        assert await journal.find_dead(40.0) == [("worker", 50.0)]
+        assert await journal.ended("worker", 40.0) == 50.0
+
     async def test_a_worker_that_left_can_send_no_more(self, journal: Journal) -> None:
         """And is not among the dead."""
         await journal.join(ACCOUNT, "h", "worker", 50.0)

@@ -164,19 +164,25 @@ class SqliteJournal:
 
     async def ended(self, worker: str, now: float) -> float | None:
         """Return until when the worker could send, if it has left, died or its lease is over; None while it is not."""
-        leased: Leased | None = await self._ask(lambda file: file.rows.lease(worker))
+        leased = next((leased for leased in await self._leases(now) if leased.worker == worker), None)
         return now if leased is None else self._ended(leased, now)
 
+    async def _leases(self, now: float) -> list[Leased]:
+        """Return every worker on the list; a lease that is over by now is recorded as such before that is reported."""
+        leases: list[Leased] = await self._ask(lambda file: file.rows.leases())
+        if any(leased.until <= now and not leased.has_ended for leased in leases):
+            leases = await self._ask(lambda file: file.rows.end_leases(now), writes=True)
+        return leases
+
     def _ended(self, leased: Leased, now: float) -> float | None:
-        if leased.until <= now:
+        if leased.has_ended or leased.until <= now:
             return leased.until
         return now if self._workers.is_gone(leased.worker, leased.lock_inode) else None
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
         """Return workers that died or whose lease is over, and that have not left, and holders of rows that are on no list."""
-        leases: list[Leased]
-        unlisted: list[str]
-        leases, unlisted = await self._ask(lambda file: (file.rows.leases(), file.rows.unlisted()))
+        leases = await self._leases(now)
+        unlisted: list[str] = await self._ask(lambda file: file.rows.unlisted())
         ends = [(leased.worker, self._ended(leased, now)) for leased in leases]
         return [(worker, until) for worker, until in ends if until is not None] + [(worker, now) for worker in unlisted]
 

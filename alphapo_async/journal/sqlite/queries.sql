@@ -59,7 +59,7 @@ select last_claim from workers where worker = ?
 
 -- number_claim --
 -- Record that a worker whose lease runs makes this claim, unless it was made before.
-update workers set last_claim = ? where worker = ? and last_claim < ? and lease_until > ?
+update workers set last_claim = ? where worker = ? and last_claim < ? and lease_until > ? and not has_ended
 
 -- unreported --
 -- Return settled rows whose outcome was not handed out.
@@ -179,7 +179,11 @@ insert into workers (worker, lease_until, lock_inode) values (?, ?, ?)
 
 -- renew --
 -- Prolong a lease that still runs.
-update workers set lease_until = ? where worker = ? and lease_until > ?
+update workers set lease_until = ? where worker = ? and lease_until > ? and not has_ended
+
+-- end_leases --
+-- Record which leases are over: none of them runs again, whatever is asked with an earlier time.
+update workers set has_ended = 1 where lease_until <= ? and not has_ended
 
 -- leave --
 -- End the lease of a worker that leaves.
@@ -189,13 +193,9 @@ update workers set lease_until = min(lease_until, ?) where worker = ?
 -- Remove a worker that holds nothing any more.
 delete from workers where worker = ? and not exists (select 1 from withdrawals where holder = workers.worker)
 
--- lease --
--- Return a worker's lease.
-select worker, lease_until, lock_inode from workers where worker = ?
-
 -- leases --
 -- Return all leases.
-select worker, lease_until, lock_inode from workers
+select worker, lease_until, lock_inode, has_ended from workers
 
 -- unlisted --
 -- Return the holders of rows that are on no list: from one holder to the next, not row by row.

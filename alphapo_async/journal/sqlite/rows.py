@@ -41,6 +41,8 @@ class Leased(NamedTuple):
     until: float
     lock_inode: int | None
     """Of the file that it locked; None for one that came from another journal."""
+    has_ended: int = 0
+    """Its lease was reported as over, and never runs again."""
 
 
 class SqliteRows:
@@ -238,14 +240,14 @@ class SqliteRows:
         self._run("leave", now, worker)
         self._run("strike", worker)
 
-    def lease(self, worker: str) -> Leased | None:
-        """Return a worker's lease, None if it is not on the list."""
-        found = self._run("lease", worker).fetchone()
-        return None if found is None else Leased(*found)
-
     def leases(self) -> list[Leased]:
         """Return every worker on the list."""
         return [Leased(*found) for found in self._run("leases").fetchall()]
+
+    def end_leases(self, now: float) -> list[Leased]:
+        """Record which leases are over, and return every worker on the list."""
+        self._run("end_leases", now)
+        return self.leases()
 
     def unlisted(self) -> list[str]:
         """Return every worker that holds something and is on no list."""

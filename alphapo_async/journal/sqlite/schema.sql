@@ -20,7 +20,8 @@ create table workers (
   worker text primary key,
   lease_until real not null,
   lock_inode integer,
-  last_claim integer not null default 0
+  last_claim integer not null default 0,
+  has_ended integer not null default 0
 ) without rowid;
 
 create table withdrawals (

@@ -197,14 +197,14 @@ def test_leases_are_given_prolonged_and_ended(rows: SqliteRows) -> None:
     rows.enlist("worker", 50.0, 7)
     assert rows.renew("worker", 90.0, 49.0)
     assert not rows.renew("worker", 200.0, 90.0)
-    assert rows.lease("worker") == ("worker", 90.0, 7)
+    assert rows.end_leases(89.0) == [("worker", 90.0, 7, 0)]
     insert(rows, row())
     rows.leave("worker", 60.0)
-    assert rows.leases() == [("worker", 60.0, 7)]
+    assert rows.leases() == [("worker", 60.0, 7, 0)]
+    assert rows.end_leases(60.0) == [("worker", 60.0, 7, 1)]
     rows.update([(1, ACCEPTED_ROW)])
     rows.leave("worker", 70.0)
     assert rows.leases() == []
-    assert rows.lease("worker") is None
 
 
 def test_whoever_holds_a_row_and_is_on_no_list_is_found_by_a_few_looks_at_the_index(
