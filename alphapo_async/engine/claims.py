@@ -55,6 +55,8 @@ class Claims:
         self._registry = registry
         self._recorder = recorder
         self._supervisor = supervisor
+        self.at_work = 0
+        """Work loops that use these claims: a client's `work` may run twice, or begin again while the one before ends."""
         self._worker = ""
         self._made = 0
         """The worker's last claim that was answered."""
@@ -188,7 +190,7 @@ class Claims:
                 self._to_return[flight.row.foreign_id] = flight.row
 
     def leave(self, *, is_final: bool) -> asyncio.Task[None]:
-        """Return in the background what has not begun.
+        """Return in the background what has not begun; nothing at the end of a work loop while another one is at work.
 
         A journal that does not take that is asked again until it does: the lease continues, and frees nothing. At closing it is asked once,
         for the rows are free once the lease has ended.
@@ -200,14 +202,15 @@ class Claims:
 
     async def _leave(self, *, is_final: bool) -> None:
         number = 0
-        with self._supervisor.attempt("claims"):
-            while not await self._has_left(is_final=is_final):
-                number += 1
-                await self._context.runtime.sleep(backoff(number, _PAUSE, _LONGEST_PAUSE))
+        while not await self._has_left(is_final=is_final):
+            number += 1
+            await self._context.runtime.sleep(backoff(number, _PAUSE, _LONGEST_PAUSE))
 
     async def _has_left(self, *, is_final: bool) -> bool:
         """Return what has not begun, and whether nothing of it is left to be returned, or to begin for a caller."""
-        with contextlib.suppress(JournalError):
+        if self.at_work and not is_final:
+            return True  # another work loop does that, or works on it
+        with self._supervisor.attempt("claims"), contextlib.suppress(JournalError):
             await self.give_back(is_final=is_final)
         return is_final or not (self._is_unanswered or self._waiting or self._to_return)
 

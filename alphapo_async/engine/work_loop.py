@@ -129,11 +129,13 @@ class WorkLoop:
         Raises:
             ConfigurationError: the client was closed.
         """
+        self._claims.at_work += 1
         try:
             while True:
                 await self._rest(await self._supervisor.until_done("work", self._try_step))
         finally:
             self._has_ended = True
+            self._claims.at_work -= 1
             if not self._is_closed():
                 self._claims.leave(is_final=False)
 

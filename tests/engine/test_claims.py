@@ -645,6 +645,71 @@ def test_what_did_not_begin_is_returned_once_the_journal_works_again_though_the_
     assert {len(bodies) for bodies in wire.bodies.values()} <= {0, 1}
 
 
+@pytest.mark.parametrize("how", ["again", "twice"])
+def test_a_work_that_ends_returns_nothing_of_another_one_that_runs(how: str) -> None:
+    """Where `work` is cancelled and begun again, and where it ran twice: its return went on in the background, for as long as rows came."""
+
+    class Returning(Durable):
+        """Counts what is returned."""
+
+        returned = 0
+
+        async def update(self, account: str, foreign_id: str, *what: Any, **how: Any) -> Row:
+            before = await self.find(account, foreign_id)
+            row = await super().update(account, foreign_id, *what, **how)
+            self.returned += before is not None and bool(before.claim) and (row.state, row.holder) == ("open", None)
+            return row
+
+    journal, wire = Returning(), Wire(seconds=1.0)
+
+    async def story() -> tuple[int, int, set[str]]:
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            names = [f"n{number}" for number in range(300)]
+            await enqueue(alphapo, *names)
+            ending = asyncio.ensure_future(alphapo.work(concurrency=16))
+            await asyncio.sleep(2.5)
+            if how == "again":
+                ending.cancel()
+            async with working(alphapo, 16):
+                await asyncio.sleep(1)
+                ending.cancel()
+                await asyncio.sleep(25)
+                found = journal.returned, len(alphapo._engine.claims._leaving)
+                return *found, {row.state for row in await rows_of(journal, *names)}
+
+    assert run(story()) == (0, 0, {"accepted"})
+    assert {len(bodies) for bodies in wire.bodies.values()} == {1}
+
+
+def test_what_did_not_begin_is_returned_also_after_an_unexpected_error() -> None:
+    """The rows were held as long as the client was open, and a caller that had joined one waited for ever."""
+
+    class Odd(Durable):
+        """A journal that has a bug once."""
+
+        fails = False
+
+        async def update(self, *what: Any, **how: Any) -> Row:
+            if self.fails:
+                self.fails = False
+                raise LookupError("a bug")
+            return await super().update(*what, **how)
+
+    journal = Odd()
+
+    async def story() -> tuple[set[str | None], int]:
+        async with client(Wire(seconds=1.0), journal=journal, policy=POLICY) as alphapo:
+            await enqueue(alphapo, *NAMES[:9])
+            async with working(alphapo, 2):
+                await asyncio.sleep(0.5)
+                journal.fails = True
+            await asyncio.sleep(10)
+            claims = alphapo._engine.claims
+            return {row.holder for row in await rows_of(journal, *NAMES[:9])}, len(claims._leaving)
+
+    assert run(story()) == ({None}, 0)
+
+
 async def test_a_row_that_was_paid_while_the_wall_clock_was_set_forward_does_not_begin_when_it_is_set_back(
     tmp_path: Path,
 ) -> None:
