@@ -146,6 +146,8 @@ class Recorder:
             row = await self._journal.update(self._account, foreign_id, change)
             if self.epochs.number != self._journal.epoch.number:
                 await self._watch_epoch()
+            # The journal may have gone back while its answer was on its way.
+            row = seen_in(row, self._journal.epoch)
             # A "no", and a conflict with another payment, may have been undone while they were on their way.
             is_same = row.revision is asked.revision or row.revision.is_same_payment(asked.revision)
             is_lasting = is_same and row.state not in NEGATIVE_STATES

@@ -100,6 +100,32 @@ def test_a_flight_whose_caller_waits_goes_on_after_the_journal_went_back() -> No
     assert len(set(wire.bodies["a"])) == 1
 
 
+def test_a_row_that_was_recorded_before_the_journal_went_back_and_answered_after_it_is_frozen() -> None:
+    """The journal that is there now has nothing of it: it is recorded anew and looked up before a body leaves."""
+
+    class Late(Standby):
+        """A journal that goes back while its first answer is on its way."""
+
+        async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
+            """Write it, and lose it before that is known."""
+            row = await super().update(account, foreign_id, change, **how)
+            if self.epoch.number == 0:
+                await self.fail_over()
+            return row
+
+    wire, journal = Wire(), Late()
+
+    async def story() -> tuple[str, int]:
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            await alphapo.withdraw(request("a"))
+            row = await journal.find("default", "a")
+            assert row is not None
+            return row.state, row.epoch
+
+    assert run(story()) == ("accepted", 1)
+    assert [method for _, method in wire.times] == ["GET", "POST"]
+
+
 def test_an_acceptance_that_a_worker_remembers_is_recorded_again() -> None:
     """Also where the journal has nothing of the withdrawal any more."""
     wire, journal = Wire(), Standby()
