@@ -566,6 +566,9 @@ class Flight:
 
     def let_go(self, caller: Caller) -> None:
         """Begin nothing more for this caller; where something of it may have arrived, it waits for that as before."""
+        if self._claimed is not None and self.task is None:
+            self.waiters.dismiss(caller, self._result(self.row, detail="queue"))  # the row waits for its turn as before
+            return
         self._leaving.append(caller)
         is_between = self._row is None or self._resting is not None or self._queued is not None
         if is_between or not self.waiters.is_running:

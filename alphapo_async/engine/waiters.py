@@ -157,6 +157,14 @@ class Waiters:
         if self.is_late(0.0):
             self._on_last()
 
+    def dismiss(self, future: Caller, result: FlightResult) -> None:
+        """Hand this result to a caller now; the flight continues as if it had not joined."""
+        for waiter in [waiter for waiter in self._all if waiter.future is future]:
+            self._arm(waiter, inf)
+            self._all.remove(waiter)
+            if not future.done():
+                future.set_result(result)
+
     def is_late(self, seconds: float) -> bool:
         """Return whether every caller's deadline will have passed in so many seconds."""
         then = self._loop.time() + seconds

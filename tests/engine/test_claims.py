@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.claims import Claim, ClaimedRows
-from alphapo_async.core.errors import JournalError, WithdrawalError, WithdrawalRejected
+from alphapo_async.core.errors import JournalError, WithdrawalError, WithdrawalRejected, WithdrawalUnknown
 from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row
@@ -584,6 +584,31 @@ def test_a_batch_joins_a_claimed_row_and_does_not_begin_it_early() -> None:
     assert (wire.posts, wire.early) == (1, [])
 
 
+def test_a_batch_that_is_stopped_does_not_wait_for_a_claimed_row_to_begin() -> None:
+    """It waits for no other row that has not left; the worker sends it in its turn."""
+    wire = Wire()
+
+    async def story() -> tuple[list[tuple[str, str]], int, float]:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        async with client(wire, journal=Durable(), policy=POLICY) as alphapo:
+            await enqueue(alphapo, "a")
+            claims = alphapo._engine.claims
+            await claims.refill(1)
+            loop.call_later(1.0, stop.set)
+            async with asyncio.timeout(60.0):
+                results = [result async for result in alphapo.batch([request("a")], stop=stop)]
+            ended = loop.time()
+            await claims.refill(0)
+            task = claims.begin_next()
+            assert task is not None
+            await task
+            errors = [result.error for result in results]
+            reasons = [error.reason for error in errors if isinstance(error, WithdrawalUnknown)]
+            return list(zip([result.outcome for result in results], reasons, strict=True)), wire.posts, ended
+
+    assert run(story()) == ([("unknown", "queue")], 1, 1.0)
+
+
 class Deaf(Durable):
     """A journal that can be out of reach, and answers no claim then."""
 
@@ -647,7 +672,7 @@ def test_what_did_not_begin_is_returned_once_the_journal_works_again_though_the_
 
 @pytest.mark.parametrize("how", ["again", "twice"])
 def test_a_work_that_ends_returns_nothing_of_another_one_that_runs(how: str) -> None:
-    """Where `work` is cancelled and begun again, and where it ran twice: its return went on in the background, for as long as rows came."""
+    """Where `work` is cancelled and begun again, and where it ran twice: its return continued in the background, for as long as rows came."""
 
     class Returning(Durable):
         """Counts what is returned."""

@@ -1331,6 +1331,21 @@ def test_a_flight_in_its_backoff_is_let_go_of_where_nothing_has_arrived(
     assert ended <= seconds
 
 
+def test_a_claimed_row_that_has_not_begun_lets_its_caller_go_at_once() -> None:
+    """Its turn may be far away; it comes as if the caller had not joined."""
+
+    async def story() -> tuple[list[Any], int]:
+        async with client(Wire(), journal=Durable()) as alphapo:
+            await alphapo.enqueue(request())
+            await alphapo._engine.claims.refill(1)
+            [flight] = alphapo._registry.flights.values()
+            results: list[Any] = []
+            flight.let_go(flight.waiters.join_with(results.append, fail_fast_in_outage=True))
+            return [(result.detail, result.row.state) for result in results], flight.waiters.is_joined
+
+    assert run(story()) == ([("queue", "open")], False)
+
+
 def test_a_flight_on_the_wire_is_let_go_of_only_before_its_first_slot() -> None:
     """What has begun goes on for him who let go of it, to a second attempt if need be."""
     wire = Wire([LOST])

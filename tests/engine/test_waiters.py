@@ -44,6 +44,26 @@ async def events(future: asyncio.Future[FlightResult]) -> tuple[FlightResult, fl
     return await future, now()
 
 
+def test_a_caller_that_is_dismissed_gets_its_result_once_and_makes_the_flight_late_for_no_other() -> None:
+    """The flight continues as if it had not joined."""
+
+    async def story() -> None:
+        waiters, results = Flight().waiters, list[FlightResult]()
+        caller = waiters.join_with(results.append, fail_fast_in_outage=True)
+        waiters.on_outage(has_begun=True)
+        waiters.dismiss(caller, DONE)
+        waiters.dismiss(caller, DONE)
+        await asyncio.sleep(1.0)
+        assert results == [DONE]
+        assert not waiters.is_late(0.0)
+        gone = waiters.join_with(results.append, fail_fast_in_outage=True)
+        await asyncio.sleep(1.0)
+        waiters.dismiss(gone, DONE)
+        assert results == [DONE, IN_FLIGHT]
+
+    run(story())
+
+
 def test_a_flight_is_wanted_until_its_last_caller_has_left() -> None:
     """At the deadline, by cancelling, or by asking for nothing more; a flight whose first caller has yet to come is wanted."""
 
