@@ -672,7 +672,7 @@ def test_what_did_not_begin_is_returned_once_the_journal_works_again_though_the_
 
 @pytest.mark.parametrize("how", ["again", "twice"])
 def test_a_work_that_ends_returns_nothing_of_another_one_that_runs(how: str) -> None:
-    """Where `work` is cancelled and begun again, and where it ran twice: its return continued in the background, for as long as rows came."""
+    """Where `work` is cancelled and begun again, and where it ran twice: the return continued in the background while rows came."""
 
     class Returning(Durable):
         """Counts what is returned."""
