@@ -137,10 +137,13 @@ select id, row_version, body, digest, epoch_number, epoch_since, {columns_as_tex
 from mine left join (taken cross join {s}.journal) on true
 
 -- claimed --
--- Return what a worker's claim took, where it was made before; an empty row where it took nothing.
+-- Return what a worker's claim took, where it was made before; an empty row where it took nothing. Its number is stored once more: it may be
+-- visible before it is on every disk that has to keep it.
+with mine as materialized (
+  update {s}.workers set last_claim = $2 where worker = $1 and last_claim = $2 returning worker, last_claim, {durable}
+)
 select w.id, row_version, body, digest, epoch_number, epoch_since, {columns_as_text}
-from {s}.workers left join {s}.withdrawals w on holder = worker and claim_number = last_claim cross join {s}.journal
-where worker = $1 and last_claim = $2
+from mine left join {s}.withdrawals w on holder = worker and claim_number = last_claim cross join {s}.journal
 
 -- begun --
 -- Return the last claim of a worker whose rows may have begun.

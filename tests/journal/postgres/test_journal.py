@@ -194,6 +194,17 @@ async def test_a_claim_that_is_answered_while_its_row_is_read_is_no_lost_commit(
     assert (row.claim, worker.epoch.number) == (0, 0)
 
 
+async def test_a_claim_that_is_made_again_is_stored_once_more(journal: PostgresJournal) -> None:
+    """It may be visible before a standby has it: the rows of the claim before must not begin where a failover would not know of that."""
+    await journal.join(ACCOUNT, "h", "w", FAR)
+    connection, writers = await asyncpg.connect(postgres.url()), []
+    for _ in range(2):
+        assert await journal.claim(ACCOUNT, Claim("w", 1, "key", 5.0, 2)) == ([], 0.0)
+        writers += await connection.fetch(f"select xmin::text from {journal._server.schema}.workers")
+    await connection.close()
+    assert writers[0] != writers[1]
+
+
 async def test_workers_that_claim_at_the_same_time_take_different_rows(journal: PostgresJournal) -> None:
     """None of them waits for another, and every row is taken once."""
     for name in ("one", "two", "three"):
