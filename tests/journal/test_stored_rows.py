@@ -79,7 +79,7 @@ def test_unreadable_rows_are_left_out_with_one_warning_each(caplog: pytest.LogCa
 
 def test_the_longest_overdue_rows_come_first() -> None:
     """Whichever query found them, and no more of them than are asked for."""
-    first, second, third = row(1.0), row(2.0), row(3.0)
+    first, second, third = (row(at, holder=None) for at in (1.0, 2.0, 3.0))
     assert longest_overdue([second, third, first], 2) == [first, second]
 
 

@@ -376,7 +376,7 @@ _JUDGES: Final = (
         (
             Edit(
                 "core/row.py",
-                "return (row.could_leave_until or 0.0) + assumptions.quiet",
+                "return (row.could_leave_until or 0.0) + (assumptions.quiet if assumptions else row.quiet or QUIET)",
                 "return row.could_leave_until or 0.0",
             ),
         ),
