@@ -224,7 +224,8 @@ def _asked_again(row: Row, asked: Requested, now: float) -> Row:
         return _taken_over(row, asked, now)
     is_sticky = row.state in STICKY_STATES and not asked.resend_rejected
     if is_stale_no(row):
-        return row if is_sticky or not asked.is_request else _reopened(row, asked, now)
+        # A request from before the "no" may reach the journal in a later epoch: the caller of that "no" relies on it all the same.
+        return row if is_sticky or not asked.is_request or _is_answered_by(row, asked) else _reopened(row, asked, now)
     if is_sticky or _is_answered_by(row, asked):
         # It is reported once more, and must stay true until the caller has it: it answers every request made before now.
         return replace(row, settled_at=now, settled_by=asked.requested_by)

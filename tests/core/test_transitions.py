@@ -727,6 +727,14 @@ def test_what_was_attempted_before_may_have_been_with_another_key() -> None:
     assert not apply(settled, ASKED, 9.0).other_key_possible
 
 
+def test_a_stale_no_answers_a_request_that_was_made_before_it() -> None:
+    """The journal went back while the request was on its way: the caller of that "no" may have released the funds."""
+    stale = replace(NOT_SENT_ROW, journal_epoch=Epoch(1, 9.0))
+    settled_at = stale.settled_at or 0.0
+    assert apply(stale, replace(ASKED, requested_at=settled_at - 0.5), 10.0) is stale
+    assert apply(stale, replace(ASKED, requested_at=settled_at + 0.5), 10.0).state == "open"
+
+
 def test_a_stale_no_is_opened_again_by_a_request_alone() -> None:
     """As an id that is new to the journal: looked up first, and earlier attempts may still arrive. A rejection stays until then."""
     stale = replace(NOT_SENT_ROW, journal_epoch=Epoch(1, 9.0))
