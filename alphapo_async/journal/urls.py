@@ -42,7 +42,11 @@ def has_password(name: str) -> bool:
     except ValueError:
         return True
     names = {key.lower() for key, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    return ":" in parts.netloc.rpartition("@")[0] or not names.isdisjoint({"password", "passfile", "sslpassword"})
+    return (
+        _is_cut(parts.path)
+        or ":" in parts.netloc.rpartition("@")[0]
+        or not names.isdisjoint({"password", "passfile", "sslpassword"})
+    )
 
 
 def shown(name: str) -> str:
@@ -53,11 +57,18 @@ def shown(name: str) -> str:
         parts = urlsplit(name)
     except ValueError:
         return "postgresql://…"
+    if _is_cut(parts.path):
+        return "postgresql://…"
     host = parts.netloc.rpartition("@")[2]
     schemas = [
         setting for name, setting in parse_qsl(parts.query) if name.lower() == "schema" and _SCHEMA.fullmatch(setting)
     ]
     return f"postgresql://{host}{unquote(parts.path)}{f'?schema={schemas[0]}' if schemas else ''}"
+
+
+def _is_cut(path: str) -> bool:
+    """Return whether a path holds the rest of a password that has a / inside: `12` of `12/secret` reads as the port of a host."""
+    return "@" in path
 
 
 class JournalName(NamedTuple):
@@ -191,11 +202,16 @@ _SETTINGS: Final = {
 """Settings that a URL may have. The driver would hand any other to the server, which refuses what it does not know."""
 
 
+_SIGNS: Final = {
+    " ": "has a blank inside",
+    "#": "has a #, which stands for nothing here (in a password write %23)",
+}
+
+
 def _problem_of_url(url: str) -> str:
-    if " " in url:
-        return "has a blank inside"
-    if "#" in url:
-        return "has a #, which stands for nothing here (in a password write %23)"
+    for sign, problem in _SIGNS.items():
+        if sign in url:
+            return problem
     try:
         parts = urlsplit(url)
         for host in parts.netloc.rpartition("@")[2].split(","):
@@ -203,6 +219,8 @@ def _problem_of_url(url: str) -> str:
                 return "has the port 0"
     except ValueError:
         return "has a port that is no number from 1 to 65535, or a host that is none (in a password write %2F for / and %3F for ?)"
+    if _is_cut(parts.path):
+        return "has an @ after a / (in a password write %2F for /, in the name of a database %40 for @)"
     names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
     if not (unknown := [name for name in names if name.lower() not in _SETTINGS]):
         return ""
