@@ -223,7 +223,9 @@ class FileConnection:
         self._changed.append((place, after))
 
     def _remember(self, name: Name, place: int, row: Row) -> None:
-        self._known.pop(name, None)
+        self.drop(
+            name
+        )  # what was read ahead does not show what this transaction has made of the row, also where a claim took it
         if row.state == "open":
             self._known[name] = place, row
             if len(self._known) > self._remembered:

@@ -309,6 +309,22 @@ def test_a_claim_takes_fresh_rows_and_can_be_made_again(file: FileConnection) ->
         assert file.claim(ACCOUNT, Claim("worker", 2, "key", 5.0, 9, after=3.0)) == ([], 3.0)
 
 
+def test_what_was_read_ahead_does_not_come_back_after_a_claim(file: FileConnection, open_file: Open) -> None:
+    """A row that was read ahead, claimed and settled in one transaction is settled for the change after that."""
+    with transaction(file):
+        file.rows.enlist("worker", FAR, None)
+        for name in "ab":
+            learn(file, name, asked(name, worker=None))
+    other = open_file()
+    with transaction(other, "a", "b"):
+        assert other.claim(ACCOUNT, Claim("worker", 1, "key", 5.0, 9)) is not None
+        assert learn(other, "a", accepted("a")).state == "accepted"
+        assert learn(other, "a", LOST).state == "accepted"
+    settled = found(file, "a")
+    assert settled is not None
+    assert settled.state == "accepted"
+
+
 def test_a_claim_needs_a_lease_that_runs(file: FileConnection) -> None:
     """A worker that is not on the list takes nothing."""
     with transaction(file):
