@@ -36,9 +36,13 @@ on conflict (withdrawal_id, number) do update set count = excluded.count, last_a
 -- Take the revisions that were corrected before the journal recorded them.
 json_populate_recordset(null::{s}.revisions, convert_from($4, 'UTF8')::json) between
 
+-- part legible --
+-- Return `rest` as the functions of PostgreSQL can read it: they refuse a NUL, which AlphaPo's words may hold.
+replace(rest::text, e'\\u0000', e'\\ufffd')::json
+
 -- part readable --
 -- Hold for a row whose members of `rest` this release knows: what a newer one added may be a reason not to send.
-not exists (select from json_object_keys(rest) as member where member not in ({members}))
+not exists (select from json_object_keys({legible}) as member where member not in ({members}))
 
 -- insert --
 -- Record new withdrawals, each handed over under its place, with the first lines of their histories; leave out those that are known.
@@ -153,7 +157,7 @@ select greatest(last_claim - 1, 0) as begun from {s}.workers where worker = $1
 -- Return rows that no worker sends any more, and that no claim has taken.
 {row}
 where account = $1 and epoch = (select epoch_number from {s}.journal) and due_at <= $2 and counted_as = 'open'
-  and (rest ->> 'expires_at')::float8 <= $2
+  and ({legible} ->> 'expires_at')::float8 <= $2
 order by due_at limit $3
 
 -- frozen --

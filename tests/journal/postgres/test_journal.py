@@ -16,9 +16,11 @@ from msgspec.structs import replace
 from alphapo_async.core import history
 from alphapo_async.core.claims import Claim
 from alphapo_async.core.errors import ConfigurationError, JournalError
-from alphapo_async.core.evidence import Released
+from alphapo_async.core.evidence import LookedUp, OperatorDecision, Released
 from alphapo_async.core.history import Entry
+from alphapo_async.core.models import Transaction
 from alphapo_async.core.redaction import redacted
+from alphapo_async.core.replies import Found
 from alphapo_async.core.row import Row, is_frozen
 from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.journal.postgres import connection as postgres_server
@@ -163,6 +165,21 @@ async def test_a_claim_that_arrives_late_takes_its_rows_once(between: Pooler) ->
     assert names(claimed.rows) == ["a", "b"]
     assert len(await journal.find_held("w", 9)) == 2
     await journal.aclose()
+
+
+async def test_a_row_with_a_nul_in_alphapos_words_is_claimed_and_expires_as_any_other(journal: PostgresJournal) -> None:
+    """PostgreSQL's own functions refuse it: one such row kept all rows of the account from every worker."""
+    await journal.join(ACCOUNT, "h", "worker", FAR)
+    shown = Transaction(id="9", foreign_id="f", status="a\0b")
+    no = OperatorDecision("me", "not in AlphaPo's books", False, None)
+    await learn(journal, "f", asked("f"), LOST, LookedUp("worker", Found(shown)), Released("worker", "closed"))
+    await learn(journal, "f", no, asked("f", "2", worker=None, expires_at=20.0), now=5.0)
+    await left(journal, "g", 15.0)
+    assert names(await journal.find_due(ACCOUNT, 20.0, 9, expired=True)) == ["f"]
+    claimed = await journal.claim(ACCOUNT, Claim("worker", 1, "key", 20.0, 9))
+    assert claimed is not None
+    assert names(claimed.rows) == ["f", "g"]
+    assert claimed.rows[0].transaction == shown
 
 
 async def test_a_claim_that_is_answered_while_its_row_is_read_is_no_lost_commit(journal: PostgresJournal) -> None:
