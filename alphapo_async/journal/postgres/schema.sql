@@ -1,8 +1,9 @@
 -- Times are seconds since the epoch, by the database's clock.
 
 -- identity --
--- Have the database report its identity by itself: a statement then compares it in the moment in which it writes.
-create function {s}.identity() returns text language plpgsql stable as $identity$
+-- Have the database report its identity by itself: a statement then compares it in the moment in which it writes. It runs as its owner:
+-- where a server lets only some users read the identity, the journal would seem to go back whenever another user looked.
+create function {s}.identity() returns text language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $identity$
 begin
   return (select system_identifier from pg_control_system()) || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8);
 exception when others then

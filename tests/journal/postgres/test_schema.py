@@ -228,6 +228,18 @@ async def test_a_payer_only_adds_to_the_history(connect: tuple[str, Connect]) ->
     assert await payer.execute(f"update {schema}.history set count = 2") == "UPDATE 1"
 
 
+async def test_every_user_sees_one_identity(connect: tuple[str, Connect]) -> None:
+    """Also where the server lets only superusers read it: else the journal goes back whenever another user looks."""
+    schema, as_role = connect
+    payer, query = await as_role("payer"), queries(schema)["look"]
+    await postgres.execute("revoke execute on function pg_control_system() from public")
+    try:
+        [found] = await payer.fetch(query)
+    finally:
+        await postgres.execute("grant execute on function pg_control_system() to public")
+    assert found["seen"] == found["identity"] != ""
+
+
 async def test_a_reader_reads_and_writes_nothing(connect: tuple[str, Connect]) -> None:
     """Rows and totals; no change, and nothing enqueued."""
     schema, as_role = connect
