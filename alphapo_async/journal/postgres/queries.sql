@@ -351,15 +351,18 @@ select worker, lease_until from {s}.workers order by worker
 -- load_named_texts --
 -- Record the texts that another journal kept.
 insert into {s}.named_texts (account, name, text) select * from unnest($1::text[], $2::text[], $3::text[])
+on conflict do nothing
 
 -- load_hosts --
 -- Record the accounts that another journal kept.
 insert into {s}.accounts (account, host) select * from unnest($1::text[], $2::text[])
+on conflict do nothing
 
 -- load_leases --
 -- Record the workers that another journal kept; they have ended, and any of their rows may have begun.
 insert into {s}.workers (worker, lease_until, has_ended, last_claim)
 select worker, lease_until, true, 9223372036854775807 from unnest($1::text[], $2::float8[]) as old(worker, lease_until)
+on conflict do nothing
 
 -- server --
 -- Return what the server is, and the process behind this connection.

@@ -175,9 +175,9 @@ class PostgresRows:
         }
 
     async def load(self, fetch: Fetch, kept: list[Kept], stamp: str) -> None:
-        """Record what another journal kept, in its order."""
+        """Record what another journal kept, in its order. What is there already stays: it was recorded, and the answer was lost."""
         for _, row, entries in kept:
-            [_] = await self.write(fetch, [Draft((row.account, row.foreign_id), None, row, entries)], stamp)
+            await self.write(fetch, [Draft((row.account, row.foreign_id), None, row, entries)], stamp)
 
     async def forget(
         self, fetch: Fetch, known: StoredRow, after: Row, entries: Sequence[Entry], stamp: str, *, keeps_history: bool

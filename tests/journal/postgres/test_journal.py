@@ -619,6 +619,26 @@ async def test_what_another_journal_kept_is_loaded_whole(journal: PostgresJourna
     assert await empty.find_dead(60.0) == [("worker", 50.0)]
 
 
+@pytest.mark.parametrize("table", ["accounts", "workers", "named_texts", "withdrawals"])
+async def test_what_another_journal_kept_is_loaded_once_though_an_answer_was_lost(
+    journal: PostgresJournal, between: Pooler, table: str
+) -> None:
+    """One lost connection ended a whole copy with an internal error, or with a statement that was refused."""
+    await journal.join(ACCOUNT, "h", "worker", 50.0)
+    await journal.remember(ACCOUNT, "callback 7", "text")
+    await pay(journal, "g", "h")
+    register, kept = await journal.register(), await journal.dump(0, 9)
+    copy = PostgresJournal(between.url, schema=postgres.schema())
+    await copy.find(ACCOUNT, "warm up")
+    between.lose_reply_to = f"insert into {copy._server.schema}.{table}".encode()
+    await copy.load(register, kept)
+    assert await copy.register() == register
+    assert [(one.row.foreign_id, one.entries) for one in await copy.dump(0, 9)] == [
+        (one.row.foreign_id, one.entries) for one in kept
+    ]
+    await copy.aclose()
+
+
 async def test_only_a_few_rows_are_remembered(journal: PostgresJournal) -> None:
     """The others are read again when they are needed."""
     journal._remembered = 2
