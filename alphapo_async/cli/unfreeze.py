@@ -20,7 +20,7 @@ from alphapo_async.core.transitions import apply
 from alphapo_async.core.version import __version__
 from alphapo_async.journal import Journal
 
-__all__ = ["unfreeze"]
+__all__ = ["unfreeze", "unfreeze_in"]
 
 _PAGE = 500
 
@@ -72,7 +72,7 @@ def unfreeze(
         raise click.UsageError("Pass --because: how you know that AlphaPo's books do not have it.")
     owner, decision = account_of(account, os.environ), Unfrozen(by, because)
     done, kept = with_journal(
-        opened, lambda opened: _unfreeze(opened, owner, foreign_id, decision, waits_for_quiet=not anyway)
+        opened, lambda opened: unfreeze_in(opened, owner, foreign_id, decision, waits_for_quiet=not anyway)
     )
     echo(f"{done} unfrozen: open, with nothing in doubt; a worker sends them.")
     if kept or not done:
@@ -89,16 +89,20 @@ def _why_kept(*, is_all: bool, anyway: bool) -> str:
     return f"{why}; or {early}: call again once the quiet time has passed, or pass --anyway"
 
 
-async def _unfreeze(
+async def unfreeze_in(
     opened: Journal, owner: str, foreign_id: str | None, decision: Unfrozen, *, waits_for_quiet: bool
 ) -> tuple[int, int]:
-    """Record the decision; return for how many rows it counts, and for how many it does not."""
+    """Record the decision; return for how many rows it counts, and how many stay frozen.
+
+    A row that is settled meanwhile, as by a worker's look-up, is in neither number.
+    """
     done = kept = 0
     async for row in _chosen(opened, owner, foreign_id):
         after = await opened.update(
             row.account, row.foreign_id, partial(_decided, row, decision, waits_for_quiet=waits_for_quiet)
         )
-        done, kept = done + (not is_frozen(after)), kept + is_frozen(after)
+        done += after.state == "open" and not is_frozen(after)
+        kept += is_frozen(after)
     return done, kept
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from alphapo_async.cli.unfreeze import unfreeze_in
+from alphapo_async.core.evidence import Unfrozen
 from alphapo_async.core.row import Row
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
-from tests.support.journal_suite import ACCOUNT, asked, learn
+from tests.support.journal_suite import ACCOUNT, accepted, asked, learn
 
 WHY = ("--by", "anna", "--because", "not in the export")
 
@@ -89,6 +91,29 @@ def test_all_rows_are_unfrozen_but_those_that_a_worker_holds(path: Path) -> None
     assert "1 left unchanged: it is not frozen, or a worker holds it; or AlphaPo might" in one.stderr
     one = invoke("journal", "unfreeze", "held", *WHY, "--anyway", "--journal", str(path))
     assert "1 left unchanged: it is not frozen, or a worker holds it." in one.stderr
+
+
+class Overtaken(SqliteJournal):
+    """A file in which a worker finds a withdrawal at AlphaPo while the operator's command reads the open rows."""
+
+    async def find_open(self, account: str, after: tuple[float, str] | None, limit: int) -> list[Row]:
+        """Return the rows as they were before."""
+        found = await super().find_open(account, after, limit)
+        await learn(self, "a", accepted("a"))
+        return found
+
+
+def test_a_row_that_is_settled_meanwhile_is_not_reported_as_unfrozen(path: Path) -> None:
+    """The operator read that a worker sends it, and AlphaPo has it already."""
+
+    async def use() -> tuple[int, int]:
+        journal = Overtaken(path)
+        found = await unfreeze_in(journal, ACCOUNT, None, Unfrozen("anna", "not in the export"), waits_for_quiet=False)
+        await journal.aclose()
+        return found
+
+    assert asyncio.run(use()) == (1, 1)
+    assert row(path, "a").state == "accepted"
 
 
 def test_nothing_was_lost(path: Path) -> None:
