@@ -38,7 +38,7 @@ __all__ = ["HEADS", "Comparison"]
 
 HEADS: Final = ("finding", "foreign_id", "field", "journal", "alphapo", "line", "source")
 _TABLES: Final = """
-create table lines (number integer primary key, foreign_id text not null, cells blob not null, is_known integer not null default 0);
+create table lines (number integer primary key, foreign_id text not null, cells blob not null, currency text);
 create table findings (rank integer not null, number integer primary key, cells blob not null)"""
 _AT_ONCE: Final = 64
 _TRIES: Final = 4
@@ -118,7 +118,7 @@ class Comparison:
             return
         self.rows += 1
         number, line = int(found[0]), msgspec.msgpack.decode(found[1], type=ExportLine)
-        self._scratch.run("update lines set is_known = 1 where number = ?", number)
+        self._scratch.run("update lines set currency = ? where number = ?", row.revision.asked[1], number)
         differences = differences_in_export(row, line)
         self.matched += not differences
         self._differ(row, "export", differences, number)
@@ -148,17 +148,20 @@ class Comparison:
 
     def finish(self) -> None:
         """Find the lines that no row of the journal has met: those missing here, and a foreign_id that the export has again."""
-        met: str | None = None
-        lines = "select number, foreign_id, cells, is_known from lines order by foreign_id, is_known desc, number"
-        for number, foreign_id, cells, is_known in self._scratch.each(lines):
-            if not is_known:
+        met = requested = None
+        lines = "select number, foreign_id, cells, currency from lines order by foreign_id, currency is null, number"
+        for number, foreign_id, cells, currency in self._scratch.each(lines):
+            requested = currency if foreign_id != met else requested  # the line that a row has met comes first
+            if currency is None:
                 line = msgspec.msgpack.decode(cells, type=ExportLine)
                 kind: Kind = "twice" if foreign_id and foreign_id == met else "missing_here"
                 self.counts[kind] += 1
                 self._find(kind, foreign_id, "export", alphapo=str(line), line=number)
                 self.sums.add(
                     None,
-                    Money(currency=line.currency, amount=line.amount) if moves_money(line.status or None) else None,
+                    Money(currency=line.currency or requested, amount=line.amount)
+                    if moves_money(line.status or None)
+                    else None,
                 )
             met = foreign_id
 

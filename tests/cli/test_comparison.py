@@ -69,6 +69,18 @@ def test_findings_come_in_order_and_sums_are_of_both_sides(tmp_path: Path) -> No
         assert repr(comparison).startswith("Comparison({")
 
 
+def test_a_second_line_without_a_currency_counts_in_the_requested_one(tmp_path: Path) -> None:
+    """A payment made twice is missing in no sum; a line that no row has met has no currency of its own."""
+    [row] = rows(1)
+    figure, currency = row.revision.asked
+    text = f"{row.foreign_id},{figure:f},,confirmed,\n" * 2 + "stolen,5,,confirmed,\nstolen,5,,confirmed,\n"
+    with contextlib.closing(compared(tmp_path, text, [row])) as comparison:
+        assert list(comparison.sums.rows()) == [
+            ("", 0, Decimal(10), Decimal(10)),
+            (currency, figure, 2 * figure, figure),
+        ]
+
+
 def test_a_period_bounds_what_is_missed_and_not_what_is_compared(tmp_path: Path) -> None:
     """A row of another day is not expected, and its line is no stranger."""
     journal = [replace(row, created_at=number * DAY) for number, row in enumerate(rows(3))]
