@@ -194,7 +194,9 @@ class FileConnection:
     def claim(self, account: str, claim: Claim) -> ClaimedRows | None:
         """Have a worker take fresh rows, and gather their changes; None where its lease does not run."""
         if not self.rows.number_claim(claim):
-            is_made = self.rows.claims(claim.worker) == claim.number
+            is_made = self.rows.number_again(
+                claim.worker, claim.number
+            )  # as in `stands`: it may never have been flushed
             return ClaimedRows(self.rows.claimed(claim.worker, claim.number), claim.after) if is_made else None
         found = self.rows.fresh(account, claim)
         claimed = Claimed(claim.worker, claim.number, claim.key)

@@ -61,6 +61,10 @@ select last_claim from workers where worker = ?
 -- Record that a worker whose lease runs makes this claim, unless it was made before.
 update workers set last_claim = ? where worker = ? and last_claim < ? and lease_until > ? and not has_ended
 
+-- number_again --
+-- Record once more that a worker made this claim.
+update workers set last_claim = last_claim where worker = ? and last_claim = ?
+
 -- unreported --
 -- Return settled rows whose outcome was not handed out.
 {row} where account = ? and reported = 0 and state <> 'open' order by id limit ?

@@ -120,6 +120,10 @@ class SqliteRows:
         """Record that a worker makes this claim; False where its lease does not run, or the number was used before."""
         return self._run("number_claim", claim.number, claim.worker, claim.number, claim.now).rowcount == 1
 
+    def number_again(self, worker: str, number: int) -> bool:
+        """Record once more that a worker made its last claim, which may never have been flushed; False of another number."""
+        return self._run("number_again", worker, number).rowcount == 1
+
     def claims(self, worker: str) -> int | None:
         """Return the number of a worker's last claim; None of a worker that is not on the list."""
         found = self._run("claims", worker).fetchone()

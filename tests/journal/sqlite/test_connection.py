@@ -303,7 +303,9 @@ def test_a_claim_takes_fresh_rows_and_can_be_made_again(file: FileConnection) ->
         assert learn(file, "a", LOST).claim == 1
     assert names(file.rows.find_held("worker", 9)) == ["a", "b"]
     with transaction(file):
+        changes = file.rows.connection.total_changes
         again = file.claim(ACCOUNT, claim)
+        assert file.rows.connection.total_changes == changes + 1  # stored once more: it may never have been flushed
         assert again is not None
         assert (names(again.rows), again.last_due_at) == (["a", "b"], claim.after)
         assert file.claim(ACCOUNT, Claim("worker", 2, "key", 5.0, 9, after=3.0)) == ([], 3.0)

@@ -155,6 +155,7 @@ def test_a_claim_is_numbered_once_while_the_lease_runs(rows: SqliteRows) -> None
     assert not rows.number_claim(claim)
     assert not rows.number_claim(claim._replace(number=2, now=60.0))
     assert (rows.claims("w"), rows.claims("stranger")) == (1, None)
+    assert (rows.number_again("w", 1), rows.number_again("w", 2)) == (True, False)
     assert [one.foreign_id for one in rows.claimed("w", 1)] == ["taken"]
     assert [one.foreign_id for one in rows.find_due("default", 9.0, 9, expired=True)] == ["fresh"]
     assert rows.find_due("default", 9.0, 9) == []
