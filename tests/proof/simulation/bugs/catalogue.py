@@ -898,6 +898,69 @@ _CLAIMS: Final = (
         found_by="test",
         test="tests/engine/test_claims.py::test_a_row_in_doubt_waits_for_no_empty_outbox",
     ),
+    Bug(
+        "a late answer to a claim believed",
+        "Workers that ask which calls began since they fetched: one that began before has ended, and its stale row is sent.",
+        (
+            Edit(
+                "engine/registry.py",
+                "        if self.ended_since is not None:\n            self.ended_since.add(foreign_id)\n",
+                "",
+            ),
+            Edit(
+                "engine/registry.py",
+                "Flight(self._parts, asked, request, loop, **how)\n        return flight\n",
+                "Flight(self._parts, asked, request, loop, **how)\n"
+                "        if self.ended_since is not None:\n"
+                "            self.ended_since.add(request.foreign_id)\n"
+                "        return flight\n",
+            ),
+        ),
+    ),
+    Bug(
+        "an outage that only a call ends",
+        "Workers that fetch nothing while the server is away: no call comes, nothing is sent, and nothing shows that it is back.",
+        (
+            Edit(
+                "engine/work_loop.py",
+                "(is_outage(state) and not is_probe_due)",
+                "is_outage(state)",
+            ),
+        ),
+    ),
+    Bug(
+        "a lease that ended while it was renewed",
+        "Heartbeats that look at the answer and not at the clock: the rows were freed before it came, and are sent all the same.",
+        (
+            Edit(
+                "engine/lease.py",
+                "if is_renewed and self.clock.latest() < self._granted:",
+                "if is_renewed:",
+            ),
+        ),
+    ),
+    Bug(
+        "cancelled work that begins more",
+        "Workers whose slots fill themselves: the work was cancelled, and what had been read ahead is sent one after the other.",
+        (
+            Edit(
+                "engine/work_loop.py",
+                "not (self._failures or self._has_ended or self._is_closed())",
+                "not (self._failures or self._is_closed())",
+            ),
+        ),
+    ),
+    Bug(
+        "claims without a pause",
+        "Workers that ask again as long as something waits: without a lease no claim takes anything, and nothing else is asked.",
+        (
+            Edit(
+                "engine/work_loop.py",
+                "is_time = asyncio.get_running_loop().time() >= self._next_claim",
+                "is_time = bool(self._claims.waiting) or asyncio.get_running_loop().time() >= self._next_claim",
+            ),
+        ),
+    ),
 )
 
 _CALLBACKS: Final = (
