@@ -77,6 +77,7 @@ class Oracles:
         """Rows that were enqueued, or open before the call that took them on: only AlphaPo's answer, or their time, settles them."""
         self._asked: dict[str, float] = {}
         self._idle: dict[tuple[str, str], float] = {}
+        self._unsent: dict[str, float] = {}
         self._settled: dict[str, float] = {}
         self._released: dict[str, tuple[str, tuple[object, ...]]] = {}
         """The "no" that was told, and of which payment, where nobody has asked since."""
@@ -203,6 +204,14 @@ class Oracles:
         for (foreign_id, _), since in self._idle.items():
             if now - since > _LONGEST_IDLE:
                 self._fail(f"{foreign_id}: held for {now - since:.0f} s by a worker that does nothing for it")
+
+    def keeps_waiting(self, unsent: list[str]) -> None:
+        """Nothing of these has left, all are due, and a worker could send them."""
+        now = self._clock()
+        self._unsent = {name: self._unsent.get(name, now) for name in unsent}
+        for name, since in self._unsent.items():
+            if now - since > _LONGEST_IDLE:
+                self._fail(f"{name}: not sent for {now - since:.0f} s by a worker that could, and AlphaPo answers")
 
     def shows(self, row: Row) -> bool:
         """Tell whether what AlphaPo shows under this name, if it shows anything, is this payment."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from alphapo_async.client import AlphapoClient
@@ -85,13 +85,28 @@ class Process:
         self.owner: Owner = loop.add_owner(name)
         self._last_door = chance.first(scenario.rates.crash_at_door, "door", name)
         self.storage = Storage(
-            disk, name, loop=loop, scenario=scenario, chance=chance, door=self.door, note=note, on_lag=on_lag
+            disk,
+            name,
+            loop=loop,
+            scenario=scenario,
+            chance=chance,
+            door=self.door,
+            note=note,
+            clock=self.clock if scenario.is_one_machine else self._storages_clock,
+            fail=fail,
+            on_lag=on_lag,
         )
         self.session = SimulatedSession(
             network, name, self.door, scenario.max_connections, leaves=self._leaves, is_back=self._is_back
         )
         self._kindness = Kindness(name, loop.time, fail)
         self._fail = fail
+        self.asked: set[str] = set()
+        """What callers have asked for here."""
+        self.at_work = 0
+        """How many work in it without callers."""
+        self._rests_since: tuple[float, int] | None = None
+        """When its work was last cancelled, and how often it had stood still."""
         self.first_left: dict[str, float] = {}
         """When the first request of the latest flight of a foreign_id left."""
         key, secret = KEYS[1] if is_rotated else KEYS[0]
@@ -130,6 +145,9 @@ class Process:
     def clock(self) -> float:
         """Return this machine's idea of the time."""
         return EPOCH + self._loop.time() + self._ahead
+
+    def _storages_clock(self) -> float:
+        return EPOCH + self._loop.time()
 
     @property
     def has_full_budget(self) -> bool:
@@ -173,6 +191,28 @@ class Process:
     def flies_in(self, task: asyncio.Task[Any]) -> bool:
         """Return whether a flight runs in this task, which may be a batch's own."""
         return any(flight.task is task for flight in self.client._registry.flights.values())
+
+    @contextlib.contextmanager
+    def works(self) -> Iterator[None]:
+        """It works without callers until the block ends; a cancelled one ends with an exception."""
+        self.at_work += 1
+        self._rests_since = None
+        try:
+            yield
+        finally:
+            self.at_work -= 1
+
+    def rest(self) -> None:
+        """Its work was cancelled."""
+        self._rests_since = self._loop.time(), self.stood_still
+
+    def begins(self, foreign_id: str) -> None:
+        """Work on a withdrawal begins: not without a caller after the work was cancelled."""
+        if self.at_work or self._rests_since is None or foreign_id in self.asked:
+            return
+        since, stood = self._rests_since
+        if stood == self.stood_still and self._loop.time() > since:
+            self._fail(f"{foreign_id}: {self.name} begins to work on it, and its work was cancelled")
 
     def start(self, story: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Begin something in this process."""

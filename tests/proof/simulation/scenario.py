@@ -43,10 +43,11 @@ FAMILIES: Final = (
     "workers",
     "batches",
     "failovers",
+    "claims",
 )
 """Families of trouble, and of ways to use the client."""
 _USUAL: Final = 0.6
-_SHARES: Final = {"failovers": 0.3}
+_SHARES: Final = {"failovers": 0.3, "claims": 0.2}
 """Of all worlds: those in which a family is on, where that is not the usual share."""
 
 KEY_NAMES: Final = ("key-one", "key-two")
@@ -61,6 +62,8 @@ _SCHEDULES: Final[tuple[Schedule, ...]] = ("in order", "in order", "any order", 
 _CROWDED: Final = 0.04
 """Of all worlds: those in which many are paid while AlphaPo is away."""
 _CROWD: Final = 300
+_LEFT_ALONE: Final = 0.05
+"""Of all worlds: those without callers, in which workers find out by themselves that an outage is over."""
 _LONG: Final = 0.07
 """Of all worlds: those that last for hours, so that doubts grow old in them while others are paid."""
 _MOST_IN_LONG: Final = 60
@@ -95,6 +98,8 @@ class Rates(NamedTuple):
     slow_commit: float = 0.0
     failed_commit: float = 0.0
     lost_commit: float = 0.0
+    late_claim: float = 0.0
+    """A claim that is answered after what was written behind it; and as often a request that comes behind a claim, and a lost renewal."""
     failed_read: float = 0.0
     crash_at_door: float = 0.0
     leave: float = 0.0
@@ -187,6 +192,8 @@ class Scenario(NamedTuple):
     broken: Assumption | None = None
     schedule: Schedule = "in order"
     """In which order what is ready at the same time runs."""
+    is_left_alone: bool = False
+    """All that is wanted is left to the workers, and for long no caller asks again."""
 
     def has(self, family: str) -> bool:
         """Tell whether this family is on."""
@@ -213,9 +220,16 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         families |= {"network"}
     is_crowded = not is_long and broken is None and chance.happens(_CROWDED, "crowded")
     if is_crowded:  # with all that works on them to the end
-        families -= {"crashes", "stops", "closing", "storage", "leaving"}
+        families -= {"crashes", "stops", "closing", "storage", "leaving", "claims"}
+    is_left_alone = (
+        not is_long and not is_crowded and broken is None and is_durable and chance.happens(_LEFT_ALONE, "alone")
+    )
+    if is_left_alone:  # by workers that remember what they saw
+        families = families - {"crashes", "closing", "failovers", "people", "rotation", "claims"} | {"workers"}
     if broken is not None or not is_durable:
-        families -= {"failovers"}
+        families -= {"failovers", "claims"}
+    if "claims" in families:
+        families |= {"workers", "storage"}
     is_lossless = chance.happens(0.2, "lossless")
     outages = _outages(chance, length) if "outages" in families else ()
     number = max(1, int(each * chance.between(0.4, 1.6, "number")))
@@ -225,13 +239,17 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
     intents = tuple(_intent(chance, one, length, families, dialect, is_durable=is_durable) for one in range(number))
     if is_crowded:
         outages, intents = _crowd(chance, length, families, dialect, is_durable=is_durable)
+    if is_left_alone:
+        outages, intents = _queue(chance, length, intents)
     refusals = _refusals(chance, length) if "refused" in families else ()
     ends = max((length, *(outage.end for outage in outages), *(refusal.end for refusal in refusals))) + 30.0
     return Scenario(
         seed=seed,
         families=families,
         dialect=dialect,
-        processes=chance.whole(1, 2 if is_long else 4, "processes") if is_durable and not is_crowded else 1,
+        processes=chance.whole(1, 2 if is_long or "claims" in families else 4, "processes")
+        if is_durable and not is_crowded
+        else 1,
         is_durable=is_durable,
         intents=intents,
         ends=ends,
@@ -253,6 +271,7 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         resend_within=chance.pick((5_400.0, _DAY), "resend within") if is_long else _DAY,
         broken=broken,
         schedule="in order" if broken is not None else chance.pick(_SCHEDULES, "schedule"),
+        is_left_alone=is_left_alone,
     )
 
 
@@ -320,6 +339,18 @@ def _crowd(
     return (away,), tuple(intents)
 
 
+def _queue(chance: Chance, length: float, intents: tuple[Intent, ...]) -> tuple[tuple[Outage, ...], tuple[Intent, ...]]:
+    """Return an outage that begins while workers send what was left to them, and that payments as they are left to workers."""
+    start = chance.between(0.0, length, "queue", "start")
+    end = start + chance.between(60.0, 600.0, "queue")
+    away = Outage(start, end, chance.pick(OUTAGES, "queue", "how"))
+    left = (
+        intent._replace(how="enqueue", at=chance.between(0.0, end, "queue", intent.number), expires_in=None)
+        for intent in intents
+    )
+    return (away,), tuple(left)
+
+
 def _full(chance: Chance, length: float) -> tuple[float, float] | None:
     if not chance.happens(0.3, "full"):
         return None
@@ -370,6 +401,7 @@ def _rates(chance: Chance, families: frozenset[str], broken: Assumption | None, 
         slow_commit=up_to(0.2, "slow", "storage"),
         failed_commit=up_to(0.2, "failed", "storage"),
         lost_commit=up_to(0.2, "lost", "storage"),
+        late_claim=up_to(0.6, "late claim", "claims"),
         failed_read=up_to(0.1, "read", "storage"),
         crash_at_door=0.01 if broken == "A5" else up_to(0.004, "crash", "crashes"),
         leave=up_to(0.3, "leave", "leaving"),
@@ -408,7 +440,10 @@ def _intent(
     about = ("intent", one)
     request, correction = _request(chance, one, dialect)
     how: Literal["withdraw", "batch", "enqueue"] = "withdraw"
-    if "batches" in families and chance.happens(0.4, *about, "batch"):
+    is_claimed = "claims" in families and is_durable and chance.happens(0.7, *about, "claimed")
+    if is_claimed:
+        how = "enqueue"
+    elif "batches" in families and chance.happens(0.4, *about, "batch"):
         how = "batch"
     elif "workers" in families and is_durable and chance.happens(0.3, *about, "enqueue"):
         how = "enqueue"
@@ -420,7 +455,7 @@ def _intent(
     # Some come together, as from a loop over a list; those of a batch always do.
     if how == "batch":
         at = length * chance.whole(0, 2, *about, "at") / 3
-    elif chance.happens(0.3, *about, "together"):
+    elif chance.happens(0.8 if is_claimed else 0.3, *about, "together"):
         at = length * chance.whole(0, 4, *about, "at") / 5
     return Intent(
         number=one,
@@ -428,7 +463,8 @@ def _intent(
         request=request,
         how=how,
         correction=correction if people else None,
-        is_doubled=people and is_durable and how == "withdraw" and chance.happens(0.1, *about, "doubled"),
+        is_doubled=is_claimed
+        or (people and is_durable and how == "withdraw" and chance.happens(0.1, *about, "doubled")),
         confused=confused,
         is_urgent=chance.happens(0.1, *about, "urgent"),
         expires_in=chance.pick(_EXPIRES, *about, "expires in") if how == "enqueue" else None,

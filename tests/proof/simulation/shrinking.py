@@ -87,6 +87,7 @@ _PLAIN: Final[dict[str, Any]] = {
     "told_share": 0.0,
     "schedule": "in order",
     "is_one_machine": False,
+    "is_left_alone": False,
     "max_connections": 100,
     "latency": 0.02,
     "rates_of_clients": (None,),

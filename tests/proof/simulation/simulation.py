@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import hashlib
+import itertools
 import traceback
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -28,7 +29,7 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import OperatorDecision, Unfrozen
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
-from alphapo_async.core.row import NEGATIVE_STATES, Row, State, is_ended, is_frozen, is_in_doubt
+from alphapo_async.core.row import NEGATIVE_STATES, Row, State, counted_as, is_ended, is_frozen, is_in_doubt
 from alphapo_async.core.transitions import apply
 from alphapo_async.core.version import __version__
 from alphapo_async.sandbox.callbacks import REPEATED_AFTER, Delivery, Round, plan
@@ -52,6 +53,8 @@ _ROUNDS: Final = 6
 _DEADLINE: Final = 60.0
 _CLOCKS: Final = 300.0
 """Seconds by which the clocks of processes may be wrong."""
+_SHIFT: Final = 300.0
+"""Seconds after which work is cancelled at the latest, where it is."""
 _SUMS_EVERY: Final = 30
 """Changes of rows between two comparisons of the journal's sums with its rows."""
 _OF_CALLERS: Final = (
@@ -352,7 +355,12 @@ class Simulation:
     # ── processes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _new_disk(self) -> Disk:
-        disk = self.disk_type(is_durable=self.scenario.is_durable, watch=self._wrote, clock=self.loop.time)
+        disk = self.disk_type(
+            is_durable=self.scenario.is_durable,
+            is_file=self.scenario.is_one_machine,
+            watch=self._wrote,
+            clock=self.loop.time,
+        )
         disk.world = self.loop.context_of(self.loop.world)
         disk.forgot = self.oracles.forgot
         disk.is_lossless = self.scenario.is_lossless
@@ -390,7 +398,7 @@ class Simulation:
             network=self.network,
             disk=self.disk,
             on_death=lambda died: self._died(name, died),
-            on_event=self._happened,
+            on_event=lambda event: self._happened(process, event),
             on_lag=self._lags,
             note=self._note,
             trace=self._trace,
@@ -404,8 +412,10 @@ class Simulation:
         process.start(self._lead(process))
         self._schedule_fate(name, process)
 
-    def _happened(self, event: Event) -> None:
+    def _happened(self, process: Process, event: Event) -> None:
         self._trace(f"event: {event.name} {event.foreign_id or ''} {event.outcome or ''} {event.reason or ''}")
+        if event.name == "begun":
+            process.begins(event.foreign_id or "")
         if event.name == "contradiction" and self.scenario.broken is None:
             self.troubles["contradiction told"] += 1
 
@@ -428,17 +438,33 @@ class Simulation:
             await self._work(process)
 
     async def _work(self, process: Process) -> None:
-        while True:
+        concurrency = self.chance.pick((1, 8, 8, 8), "slots", process.name)
+        for shift in itertools.count():
+            seconds = self._shift(process, shift)
             try:
-                await process.client.work(concurrency=8)
+                with process.works():
+                    async with asyncio.timeout(seconds):
+                        await process.client.work(concurrency=concurrency)
+            except TimeoutError:
+                self._note("work cancelled")
+                process.rest()
+                await asyncio.sleep(self.chance.between(0.0, 60.0, "rests", process.name, shift))
             except JournalError:
                 await asyncio.sleep(5.0)
             except ConfigurationError:
                 return  # it is being closed
 
+    def _shift(self, process: Process, shift: int) -> float | None:
+        """Return after how many seconds work is cancelled, to begin again a while later; None for never."""
+        about = ("shift", process.name, shift)
+        is_ending = self.loop.time() >= self.scenario.ends
+        if is_ending or not self.scenario.has("leaving") or not self.chance.happens(0.5, *about):
+            return None
+        return self.chance.between(0.0, _SHIFT, *about, "seconds")
+
     async def _resume(self, process: Process) -> None:
         stood = process.stood_still
-        with contextlib.suppress(JournalError, ConfigurationError):
+        with contextlib.suppress(JournalError, ConfigurationError), process.works():
             async for result in process.client.resume(concurrency=8):
                 self._heard(result.request, result.withdrawal or result.error, is_late=process.stood_still > stood)
                 await self._take_time(process, "resume", result.request.foreign_id)
@@ -503,11 +529,20 @@ class Simulation:
                 if self.loop.time() + at < scenario.ends:
                     self._at(at, callback, name, process)
 
+        if scenario.has("claims"):
+            for one in range(3):
+                self._at(self._busy_moment(life, one) - self.loop.time(), self._cut_off, process)
+
     def _busy_moment(self, *about: object) -> float:
         """Return a moment soon after somebody asks for something."""
         now = self.loop.time()
         coming = [order.intent.at for order in self.orders if order.intent.at >= now] or [now]
         return self.chance.pick(coming, "busy", *about) + self.chance.between(0.0, 3.0, "busy", *about, "at")
+
+    def _cut_off(self, process: Process) -> None:
+        if process.is_alive and self.loop.time() < self.scenario.ends:
+            self._note("cut off from the journal")
+            self.disk.cut_off(process.worker)
 
     def _crash(self, _name: str, process: Process) -> None:
         if process.is_alive:
@@ -582,6 +617,7 @@ class Simulation:
         """A caller waits for these in this process; for each until the block ends, or it says that it has its answer."""
         names = set(foreign_ids)
         self._waiting.update((process.name, name) for name in names)
+        process.asked |= names
         for name in names:
             self.oracles.thaws(name)
 
@@ -659,7 +695,8 @@ class Simulation:
         self._ask(order)
         if order.intent.is_doubled:
             self._note("asked for twice")
-            later = self.chance.between(-30.0, 60.0, "twice", order.request.foreign_id)
+            first, last = (0.0, 10.0) if order.intent.how == "enqueue" else (-30.0, 60.0)
+            later = self.chance.between(first, last, "twice", order.request.foreign_id)
             self._at(max(0.0, later), self._ask_twice, order)
         if order.intent.confused is not None:
             self._note("another payment under the same foreign_id")
@@ -695,6 +732,7 @@ class Simulation:
         while True:
             await asyncio.sleep(_SWEEP)
             self._check_idle()
+            self._check_unsent()
             for order in self.orders:
                 if order.state == "wanted" and order.is_free and order.not_before <= self.loop.time():
                     self._ask(order)
@@ -704,6 +742,16 @@ class Simulation:
         workers = {process.worker: process for process in self.processes.values() if _is_awake(process)}
         held = ((row.foreign_id, row.holder) for row in self._open() if row.holder)
         self.oracles.keeps_idle([one for one in held if one[1] in workers and not workers[one[1]].works_on(one[0])])
+
+    def _check_unsent(self) -> None:
+        """Once nothing goes wrong any more, workers send what was left to them, without a caller."""
+        is_calm, now = self.loop.time() >= self.scenario.ends, self._now()
+        workers = (process for process in self.processes.values() if _is_awake(process) and process.at_work)
+        could_send = is_calm and any(process.has_lease and not process.has_wrong_secret for process in workers)
+        unsent = (
+            row for row in self._open() if counted_as(row) == "open" and not (row.needs_look_up or is_frozen(row))
+        )
+        self.oracles.keeps_waiting([row.foreign_id for row in unsent if row.not_before <= now] if could_send else [])
 
     async def _pay(self, process: Process, order: Order) -> None:
         request, stood = order.request, process.stood_still
@@ -719,7 +767,7 @@ class Simulation:
     def _patience(self, order: Order) -> float:
         """How long people wait before they ask again; in the end they leave the one process that is left time to come to all."""
         patience = self.chance.between(5.0, 400.0, "again", order.request.foreign_id, order.tries)
-        return patience + (QUIET if self._is_alone else 0.0)
+        return patience + (QUIET if self._is_alone or self.scenario.is_left_alone else 0.0)
 
     async def _call(self, process: Process, order: Order) -> Withdrawal | WithdrawalError | JournalError | None:
         """Ask the client, as this order is asked for."""
@@ -851,6 +899,10 @@ class Simulation:
         # What had its turn already may leave a moment later.
         if process.session.throttled_at + _TURN < self.loop.time() < process.session.held_until - 1e-6:
             self._fail(f"{foreign_id}: a body leaves {name} although AlphaPo asked to wait (P9)")
+        if process.worker in process.storage.outlived:
+            self._fail(
+                f"{foreign_id}: a body leaves {name} under a lease that had ended when its renewal was answered (P3)"
+            )
         message = self.oracles.leaves(
             process.disk.row("default", foreign_id),
             foreign_id,

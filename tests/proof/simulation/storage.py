@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import copy_context
 from copy import copy
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
@@ -33,6 +34,12 @@ _VISIBLE_LATER = "commit worked out, and visible later"
 _TOLD_LATER = "commit visible, and acknowledged later"
 _READ_LATER = "read, and told later"
 _LOST = "commit happened, answer lost"
+_LATE = {"claim": _TOLD_LATER, "request": "slow commit", "renew": "failed commit"}
+"""What happens more often where claims are late, so that calls and the ends of leases come between a claim and its answer."""
+_REQUESTS = 2
+"""Changes by which a process takes a row on: it leaves it to the workers, and a call asks for it."""
+_MOST_IN_VAIN, _SOON = 10, 1.0
+"""Claims without a lease in so many seconds: a worker in its rounds makes one in a second."""
 _UNDONE_WITHIN = 5.0
 """Seconds of acknowledged writes that a disk forgets which breaks its word."""
 
@@ -55,13 +62,16 @@ class Disk(MemoryJournal):
 
     Args:
         is_durable: it outlives the process that writes it.
+        is_file: a process that sees in it that a lease has ended writes nothing of that down.
         watch: hears of every change of a row, as it is written.
         clock: virtual seconds.
     """
 
-    def __init__(self, *, is_durable: bool, watch: Watch, clock: Callable[[], float]) -> None:
+    def __init__(self, *, is_durable: bool, is_file: bool, watch: Watch, clock: Callable[[], float]) -> None:
         super().__init__(whole_rows=10**9)
         self.is_durable = is_durable
+        self._is_file = is_file
+        self._cut_off: set[str] = set()
         self._watch = watch
         self._clock = clock
         self._undo: list[tuple[float, tuple[str, str], Row | None]] = []
@@ -107,6 +117,35 @@ class Disk(MemoryJournal):
     def _fresh(self, account: str, claim: Claim) -> Iterator[Row]:
         """Leave out the rows that a commit holds: a claim does not wait for them."""
         return (row for row in super()._fresh(account, claim) if (account, row.foreign_id) not in self._held)
+
+    async def ended(self, worker: str, now: float) -> float | None:
+        """Return until when a lease ran that is over; in a file a renewal that was asked for before its end succeeds all the same."""
+        with self._unmarked():
+            return await super().ended(worker, now)
+
+    async def find_dead(self, now: float) -> list[tuple[str, float]]:
+        """Return workers whose lease is over, with the same exception."""
+        with self._unmarked():
+            return await super().find_dead(now)
+
+    def cut_off(self, worker: str) -> None:
+        """Have others see it as gone, though it lives: its lease runs to its end, and it claims and renews nothing any more."""
+        self._cut_off.add(worker)
+
+    async def claim(self, account: str, claim: Claim) -> ClaimedRows | None:
+        """Have a worker take fresh rows, unless it is cut off."""
+        return None if claim.worker in self._cut_off else await super().claim(account, claim)
+
+    async def renew(self, worker: str, until: float, now: float) -> bool:
+        """Prolong a lease, unless its worker is cut off."""
+        return worker not in self._cut_off and await super().renew(worker, until, now)
+
+    @contextmanager
+    def _unmarked(self) -> Iterator[None]:
+        over = set(self._over)
+        yield
+        if self._is_file:
+            self._over = over
 
     async def update_late(self, account: str, foreign_id: str, change: Change, seconds: float) -> Row:
         """Work the change out now, hold the row, and show it later: a commit that takes its time, and ends whoever dies meanwhile."""
@@ -189,7 +228,9 @@ class Storage:
         chance: when.
         door: passed before and after everything.
         note: counts what went wrong, by kind.
-        on_lag: hears by name who wrote what is visible now, and in how many seconds that process is told so.
+        clock: by which the journal's leases go.
+        fail: called with what is wrong.
+        on_lag: hears by name who wrote what is visible now, and in how many seconds that process knows so.
     """
 
     def __init__(
@@ -202,6 +243,8 @@ class Storage:
         chance: Chance,
         door: Door,
         note: Callable[[str], None],
+        clock: Callable[[], float],
+        fail: Callable[[str], None],
         on_lag: Callable[[str, object, float], None],
     ) -> None:
         self.disk = disk
@@ -210,6 +253,8 @@ class Storage:
         self._chance = chance
         self._door = door
         self._note = note
+        self._clock = clock
+        self._fail = fail
         self._on_lag = on_lag
         self._loop = loop
         self._ends = scenario.ends
@@ -221,6 +266,9 @@ class Storage:
             _VISIBLE_LATER: rates.slow_commit,
             _TOLD_LATER: rates.slow_commit,
         }
+        self._fates_of = {
+            verb: {**self._fates, fate: max(self._fates[fate], rates.late_claim)} for verb, fate in _LATE.items()
+        }
         self._unread = {"failed read": rates.failed_read, _READ_LATER: rates.slow_commit}
         self._is_troubled = scenario.has("storage")
         self._numbers: dict[tuple[str, str], int] = {}
@@ -228,6 +276,12 @@ class Storage:
         self.under_way = 0
         """How much is being asked of the disk just now."""
         self._seen = disk.went_back
+        self._leases: dict[str, float] = {}
+        """Until when this process knows that its workers have their leases."""
+        self.outlived: set[str] = set()
+        """Workers whose lease had ended when the answer came that it was renewed."""
+        self._in_vain: list[float] = []
+        """When claims were last answered that no lease ran."""
 
     @property
     def is_durable(self) -> bool:
@@ -308,7 +362,9 @@ class Storage:
     ) -> T:
         """Go there and back, where something may go wrong."""
         key = (self._name, verb, about, self._next((verb, about)))
-        fate = self._chance.which(self._fates if writes else self._unread, "fate", *key)
+        is_request = verb == "update" and key[-1] <= _REQUESTS
+        fates = self._fates_of.get("request" if is_request else verb, self._fates)
+        fate = self._chance.which(fates if writes else self._unread, "fate", *key)
         slow = self._chance.between(0.1, 40.0, "slowness", *key) if fate == "slow commit" else 0.0
         if slow:
             self._note(fate)
@@ -325,7 +381,8 @@ class Storage:
             done = await late(slow)
         else:
             done = await action()
-        if fate in (_TOLD_LATER, _READ_LATER) and not is_over:
+        is_in_vain = verb == "claim" and done is None  # that is answered as soon as it is seen
+        if fate in (_TOLD_LATER, _READ_LATER) and not (is_over or is_in_vain):
             self._note(fate)
             self._on_lag(self._name, done, slow)
             await asyncio.sleep(slow)
@@ -366,10 +423,16 @@ class Storage:
     async def join(self, account: str, host: str, worker: str, until: float) -> None:
         """Open."""
         await self._do("join", "", lambda: self.disk.join(account, host, worker, until), writes=True)
+        self._leases[worker] = until
 
     async def renew(self, worker: str, until: float, now: float) -> bool:
         """Prolong a lease."""
-        return await self._do("renew", "", lambda: self.disk.renew(worker, until, now), writes=True)
+        is_renewed = await self._do("renew", "", lambda: self.disk.renew(worker, until, now), writes=True)
+        if is_renewed and self._clock() > self._leases[worker]:
+            self.outlived.add(worker)
+        elif is_renewed:
+            self._leases[worker] = until
+        return is_renewed
 
     async def leave(self, worker: str, now: float) -> None:
         """End a lease."""
@@ -423,7 +486,12 @@ class Storage:
 
     async def claim(self, account: str, claim: Claim) -> ClaimedRows | None:
         """Take fresh rows: slowly, in vain, or without an answer."""
-        return await self._do("claim", "", lambda: self.disk.claim(account, claim), writes=True)
+        claimed = await self._do("claim", "", lambda: self.disk.claim(account, claim), writes=True)
+        if claimed is None:
+            self._in_vain = [*self._in_vain[-_MOST_IN_VAIN:], self._loop.time()]
+            if len(self._in_vain) > _MOST_IN_VAIN and self._in_vain[-1] - self._in_vain[0] < _SOON:
+                self._fail(f"{self._name} claims {_MOST_IN_VAIN} times in {_SOON:g} s, and no lease runs")
+        return claimed
 
     async def begun(self, worker: str) -> int | None:
         """Return which rows of a worker may have begun."""

@@ -267,7 +267,7 @@ def _taken_on(name: str, known: Row | None) -> tuple[Row, Sequence[Entry]]:
 def test_a_disk_that_breaks_its_word_forgets_the_last_it_took() -> None:
     """What was acknowledged a moment ago is gone; what is older stays."""
     now = [0.0]
-    disk = Disk(is_durable=True, watch=lambda _before, _after: None, clock=lambda: now[0])
+    disk = Disk(is_durable=True, is_file=False, watch=lambda _before, _after: None, clock=lambda: now[0])
     disk.keeps_its_word = False
 
     async def story() -> list[str]:
