@@ -27,7 +27,7 @@ from alphapo_async.journal.schema_version import SCHEMA, THIS, SchemaVersion, ne
 from alphapo_async.journal.urls import shown
 from alphapo_async.supervisor import log_error
 
-__all__ = ["DRIVER_ERRORS", "PostgresConnection", "driver", "is_transient", "terminate"]
+__all__ = ["DRIVER_ERRORS", "EVERY_ROW", "PostgresConnection", "driver", "is_transient", "terminate"]
 
 logger = logging.getLogger("alphapo_async")
 
@@ -36,6 +36,8 @@ Work = Callable[[Fetch], Awaitable[T]]
 
 PATIENCE: Final = 10.0
 TIMEOUT: Final = 5.0
+EVERY_ROW: Final = 120.0
+"""Seconds for a statement that reads or changes every row, of which a journal may have millions."""
 CONNECTIONS: Final = 4
 _FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 1.0
@@ -125,11 +127,12 @@ class PostgresConnection:
 
     # ── work ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def run(self, work: Work[T]) -> T:
+    async def run(self, work: Work[T], *, within: float | None = None) -> T:
         """Do the work; start again from its beginning if the connection is lost meanwhile.
 
         Args:
             work: is handed a function that runs one statement in a transaction of its own.
+            within: seconds in which each statement must be answered; None for the usual ones.
 
         Raises:
             JournalError: the work failed; whether part of it was done is not known.
@@ -144,7 +147,7 @@ class PostgresConnection:
                 with driver():
                     await self._open()
                     connection = await self._pool.acquire(timeout=self._timeout)
-                result = await work(self._fetch_on(connection))
+                result = await work(self._fetch_on(connection, within))
             except DRIVER_ERRORS as error:
                 if not is_transient(error):
                     raise await self._explained(error, connection) from None
@@ -380,8 +383,8 @@ class PostgresConnection:
         finally:
             await self.disconnect(connection)
 
-    def _fetch_on(self, connection: Any) -> Fetch:
-        fetch = _fetch_on(connection)
+    def _fetch_on(self, connection: Any, within: float | None) -> Fetch:
+        fetch = _fetch_on(connection, within)
         if self._is_direct and self._owns_pool:
             return fetch
 
@@ -394,10 +397,12 @@ class PostgresConnection:
         return fetch_alone
 
 
-def _fetch_on(connection: Any) -> Fetch:
+def _fetch_on(connection: Any, within: float | None = None) -> Fetch:
+    limits = {} if within is None else {"timeout": within}
+
     async def fetch(statement: str, *values: object) -> list[Any]:
         with driver():
-            found: list[Any] = await connection.fetch(statement, *values)
+            found: list[Any] = await connection.fetch(statement, *values, **limits)
         return found
 
     return fetch

@@ -34,7 +34,7 @@ from alphapo_async.core.row_format import to_record
 from alphapo_async.journal.copying import Kept, Register
 from alphapo_async.journal.group_commit import GroupCommit, PendingWrite
 from alphapo_async.journal.host_binding import check_host
-from alphapo_async.journal.postgres.connection import PostgresConnection, driver, is_transient
+from alphapo_async.journal.postgres.connection import EVERY_ROW, PostgresConnection, driver, is_transient
 from alphapo_async.journal.postgres.identity import Identity, epoch_of, stamp_of
 from alphapo_async.journal.postgres.rows import Draft, Fetch, Name, PostgresRows, StoredRow, stored
 from alphapo_async.journal.postgres.schema import queries
@@ -335,7 +335,7 @@ class PostgresJournal:
 
     async def totals(self, account: str) -> dict[str, Totals]:
         """Return the sums of everything requested, by currency, exact to the last decimal."""
-        return await self._ask(lambda fetch: self._rows.totals(fetch, account))
+        return await self._ask(lambda fetch: self._rows.totals(fetch, account), within=EVERY_ROW)
 
     async def remember(self, account: str, name: str, text: str) -> None:
         """Keep this text under this name, instead of what was kept there before."""
@@ -444,11 +444,11 @@ class PostgresJournal:
         found = await self._ask(lambda fetch: self._rows.select(fetch, query, *values, limit=limit))
         return [known.row for known in found]
 
-    async def _ask(self, work: Callable[[Fetch], Awaitable[T]]) -> T:
-        """Do the work, after all changes that came before."""
+    async def _ask(self, work: Callable[[Fetch], Awaitable[T]], *, within: float | None = None) -> T:
+        """Do the work, after all changes that came before; `within` so many seconds for each statement, the usual ones where not given."""
         self._check_open()
         await self._changes.settle()
-        return await self._server.run(work)
+        return await self._server.run(work, within=within)
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -476,7 +476,7 @@ class PostgresJournal:
             await self._look(fetch)
             return int(found["count"])
 
-        return await self._ask(equate)
+        return await self._ask(equate, within=EVERY_ROW)
 
     async def count_frozen(self, account: str) -> int:
         """Return how many open rows are of an earlier epoch."""

@@ -648,6 +648,25 @@ async def test_only_a_few_rows_are_remembered(journal: PostgresJournal) -> None:
     assert (await learn(journal, "0", LOST)).attempts == 1
 
 
+@pytest.mark.parametrize("ask", [partial(PostgresJournal.totals, account=ACCOUNT), PostgresJournal.equate_epochs])
+async def test_what_reads_every_row_may_take_longer_than_other_statements(
+    journal: PostgresJournal, ask: Callable[[PostgresJournal], Awaitable[object]]
+) -> None:
+    """In a journal of a million rows the sums, and `unfreeze --nothing-lost`, took longer than any statement may, each time."""
+    await pay(journal, "a")
+    slow, schema = another(journal), journal._server.schema
+    slow._server = postgres_server.PostgresConnection(postgres.url(), schema, timeout=0.2, retry_for=0.0)
+    await slow.find(ACCOUNT, "warm up")
+    holder = await asyncpg.connect(postgres.url())
+    async with holder.transaction():
+        await holder.execute(f"lock table {schema}.withdrawals")
+        asking = asyncio.ensure_future(ask(slow))
+        await asyncio.sleep(0.3)
+    await asking
+    await holder.close()
+    await slow.aclose()
+
+
 async def test_the_time_is_the_databases(journal: PostgresJournal) -> None:
     """In seconds since the epoch."""
     assert await journal.time() == pytest.approx(time.time(), abs=60)
