@@ -200,6 +200,10 @@ end
 $requested$;
 revoke all on function {s}.requested(text, text, bytea) from public;
 
+-- part legible --
+-- Return `rest` as the functions of PostgreSQL can read it: they refuse a NUL, which AlphaPo's words may hold.
+replace(rest::text, e'\\u0000', e'\\ufffd')::jsonb
+
 -- enqueue --
 -- Make the function behind `enqueue_statement`. It runs as its owner: a caller needs no privilege on a table, and cannot choose a column.
 create function {s}.enqueue(asked bytea) returns boolean
@@ -251,9 +255,9 @@ begin
   end if;
   update {s}.withdrawals w set epoch = here.epoch_number, row_version = row_version + 1, counted_as = 'unknown',
     due_at = case when holder is null then moment end,
-    rest = (rest::jsonb || jsonb_build_object('needs_look_up', true, 'reason', 'journal went back',
-      'doubt_since', least((rest ->> 'doubt_since')::double precision, created_at),
-      'could_leave_until', greatest((rest ->> 'could_leave_until')::double precision, here.epoch_since, created_at)))::json
+    rest = ({legible} || jsonb_build_object('needs_look_up', true, 'reason', 'journal went back',
+      'doubt_since', least(({legible} ->> 'doubt_since')::double precision, created_at),
+      'could_leave_until', greatest(({legible} ->> 'could_leave_until')::double precision, here.epoch_since, created_at)))::json
   where account = wanted.account and foreign_id = wanted.foreign_id and digest = wanted.digest
     and state = 'open' and epoch < here.epoch_number;
   select * into known from {s}.withdrawals where account = wanted.account and foreign_id = wanted.foreign_id;

@@ -182,6 +182,19 @@ async def test_a_row_with_a_nul_in_alphapos_words_is_claimed_and_expires_as_any_
     assert claimed.rows[0].transaction == shown
 
 
+async def test_a_frozen_row_with_a_nul_in_alphapos_words_is_enqueued_anew(journal: PostgresJournal) -> None:
+    """The statement broke off the caller's own transaction."""
+    await journal.join(ACCOUNT, "h", "worker", FAR)
+    shown = Transaction(id="9", foreign_id="f", status="a\0b")
+    await learn(journal, "f", asked("f"), LOST, LookedUp("worker", Found(shown)))
+    await journal.raise_epoch(5.0)
+    await postgres.execute(journal.enqueue_statement(ACCOUNT, asked("f", worker=None), "h", 100.0, 100.0))
+    row = await journal.find(ACCOUNT, "f")
+    assert row is not None
+    assert (row.epoch, row.doubt_since, row.needs_look_up) == (1, 0.0, True)
+    assert row.transaction == replace(shown, status="a\ufffdb")
+
+
 async def test_a_claim_that_is_answered_while_its_row_is_read_is_no_lost_commit(journal: PostgresJournal) -> None:
     """The reading came first and shows the row as it was: nothing has gone back, and nothing is frozen."""
     is_read, may_answer = asyncio.Event(), asyncio.Event()
