@@ -22,6 +22,7 @@ from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Change, Entry
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row
+from alphapo_async.core.row_format import to_record
 from alphapo_async.journal.copying import Kept, Register
 from alphapo_async.journal.group_commit import GroupCommit, PendingWrite
 from alphapo_async.journal.host_binding import check_host
@@ -274,14 +275,20 @@ class SqliteJournal:
         keeps_history: bool,
     ) -> bool:
         """Remove a withdrawal's bytes and AlphaPo's words or its whole history; keep the row and add the lines that `change` returns."""
+        made: list[Row] = []
+        """The rows that were written, each in a transaction whose commit failed, or only seemed to."""
 
         def write(file: FileConnection) -> bool:
             found = file.rows.find(account, foreign_id)
             if found is None:
                 return False
+            if made and to_record(made[-1]).rest == to_record(found[1]).rest:
+                file.rows.update([found])  # once more: it may never have been flushed
+                return True
             after, entries = change(found[1])
             if after is found[1]:
                 return False
+            made.append(after)
             file.rows.forget(found[0], after, keeps_history=keeps_history)
             file.rows.add_history([(found[0], entry) for entry in entries])
             file.drop((account, foreign_id))

@@ -22,6 +22,7 @@ from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Attempt, CalledBack, ReplyExcerpt
 from alphapo_async.core.history import Entry, noted
 from alphapo_async.core.models import Transaction
+from alphapo_async.core.redaction import redacted
 from alphapo_async.core.replies import InDoubt
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import new_row
@@ -307,6 +308,20 @@ async def test_a_commit_that_only_seemed_to_fail_is_read_back(path: Path) -> Non
     assert old is not None
     assert old.attempts == 1
     assert len(await journal.history(ACCOUNT, "old")) == len(await journal.history(ACCOUNT, "new")) == 1
+    await journal.aclose()
+
+
+@pytest.mark.parametrize("commit", ["disk I/O error", "after:disk I/O error"])
+async def test_what_is_forgotten_has_one_line_whatever_the_commit_did(path: Path, commit: str) -> None:
+    """The same answer, and the same history, as where the commit did not seem to fail."""
+    journal = await failing(path, {"commit": [commit]})
+    line = Entry(9.0, "redacted", "bodies", release="1.0")
+    is_done = await journal.forget(ACCOUNT, "old", lambda row: noted(redacted(row), [line]), keeps_history=True)
+    assert is_done
+    assert [one.kind for one in await journal.history(ACCOUNT, "old")] == ["redacted"]
+    row = await journal.find(ACCOUNT, "old")
+    assert row is not None
+    assert (row.revision.body, row.lines) == (b"", 1)
     await journal.aclose()
 
 
