@@ -73,7 +73,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="mistakes whose names hold this; all, if none is named"
     )
-    parser.add_argument("--most", type=int, default=300, help="seeds after which a hunt is given up")
+    parser.add_argument("--most", type=int, default=400, help="seeds after which a hunt is given up")
     parser.add_argument("--each", type=int, default=40, help="withdrawals in a world, about")
     parser.add_argument(
         "--shrink", type=int, default=0, metavar="RUNS", help="shrink each world that finds one, in so many runs"
