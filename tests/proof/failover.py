@@ -491,6 +491,15 @@ def _show(result: Result) -> None:
             _print(f"    {kind}: {line}")
 
 
+async def _until_signaled(rounds: Coroutine[Any, Any, list[Result]]) -> list[Result]:
+    """End at SIGINT and SIGTERM by being cancelled, so that servers are stopped and their files removed."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):  # an exception raised by a handler could hit any line of the loop
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await rounds
+
+
 def main(arguments: list[str]) -> int:
     """Run the rounds and print what came of them."""
     parser = argparse.ArgumentParser(prog="python -m tests.proof.failover", description=(__doc__ or "").splitlines()[0])
@@ -499,10 +508,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     chosen = vars(parser.parse_args(arguments))
     modes = [mode for mode in get_args(Mode) for _ in range(chosen[mode])]
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # ends as by Ctrl-C: servers are stopped and their files removed
-    results = asyncio.run(run(modes, chosen["seed"], _show))
+    try:
+        results = asyncio.run(_until_signaled(run(modes, chosen["seed"], _show)))
+    except asyncio.CancelledError:
+        return 130
     whole = Verdict()
     for result in results:
         whole += result.verdict
