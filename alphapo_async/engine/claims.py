@@ -161,7 +161,7 @@ class Claims:
         try:
             if self._is_unanswered or (not is_final and any(flight.waiters.is_joined for flight in self._waiting)):
                 await self.refill(0)
-        finally:  # at closing no caller may wait for a row that never begins, whatever the journal does
+        finally:  # at closing no caller may wait for a row that never begins, also where the journal fails
             self._set_aside([*self._ready, *self._waiting], is_final=is_final)
         await self.record_returns()
 

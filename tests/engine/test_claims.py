@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.claims import Claim, ClaimedRows
 from alphapo_async.core.errors import JournalError, WithdrawalError, WithdrawalRejected, WithdrawalUnknown
+from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row
@@ -294,16 +295,22 @@ def test_what_lies_ready_is_returned_at_the_end(ends: str) -> None:
     assert sum(row.state == "accepted" for row in rows) == 8
 
 
+async def joined_call(alphapo: AlphapoClient) -> asyncio.Future[Withdrawal]:
+    """Return a call that has joined a claimed row, which has not begun."""
+    await enqueue(alphapo, "a")
+    await alphapo._engine.claims.refill(1)
+    waiting = asyncio.ensure_future(alphapo.withdraw(request("a")))
+    await asyncio.sleep(0.1)
+    return waiting
+
+
 def test_a_caller_that_joined_a_row_gets_an_answer_at_closing() -> None:
     """Its row may not have begun: no caller waits for ever."""
     journal = Durable()
 
     async def story() -> str:
         async with client(Wire(), journal=journal, policy=POLICY, close_grace=0.0) as alphapo:
-            await enqueue(alphapo, "a")
-            await alphapo._engine.claims.refill(1)
-            waiting = asyncio.ensure_future(alphapo.withdraw(request("a")))
-            await asyncio.sleep(0.1)
+            waiting = await joined_call(alphapo)
             assert not waiting.done()
         with pytest.raises(WithdrawalError) as raised:
             await waiting
@@ -633,10 +640,7 @@ def test_a_caller_that_joined_a_row_gets_an_answer_at_closing_though_the_journal
 
     async def story() -> str:
         async with client(Wire(), journal=journal, policy=POLICY, close_grace=0.0) as alphapo:
-            await enqueue(alphapo, "a")
-            await alphapo._engine.claims.refill(1)
-            waiting = asyncio.ensure_future(alphapo.withdraw(request("a")))
-            await asyncio.sleep(0.1)
+            waiting = await joined_call(alphapo)
             journal.is_down = True
             with pytest.raises(JournalError):
                 await alphapo._engine.claims.refill(1)
