@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -172,10 +173,11 @@ def test_nothing_is_left_after_a_signal(ending: signal.Signals) -> None:
 def _ports_of(process: int) -> list[int]:
     """Return the ports of primary and standby, once both run."""
     for _ in range(300):
-        files = [file for folder in _folders_of(process) for file in folder.glob("*/postmaster.pid")]
-        lines = [file.read_text().split() for file in files]
-        if len(lines) == 2 and all(line[-1] in ("ready", "standby") for line in lines):
-            return [int(line[3]) for line in lines]
+        with suppress(FileNotFoundError):  # initdb runs a server too, and ends it
+            files = [file for folder in _folders_of(process) for file in folder.glob("*/postmaster.pid")]
+            lines = [file.read_text().split() for file in files]
+            if len(lines) == 2 and all(line[-1] in ("ready", "standby") for line in lines):
+                return [int(line[3]) for line in lines]
         time.sleep(0.1)
     pytest.fail("the servers did not start")
 
