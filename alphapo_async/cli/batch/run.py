@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from itertools import takewhile
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import msgspec
 from rich.console import Console
@@ -344,21 +344,14 @@ class _Run:
                 has_ended = result.outcome == "failed" or (result.withdrawal is not None and result.withdrawal.is_final)
                 row = await _read(find, result.request.foreign_id) if has_ended or is_looked_up else None
                 was_found = is_looked_up and row is not None and not row.arrivals
-                self._book.paid_before += source == "journal"
-                self._book.found_at_alphapo += was_found
+                origin: _Origin = "journal" if source == "journal" else "AlphaPo" if was_found else "run"
                 line = self._job.index.line_of(result.request.foreign_id)
                 shown = None if row is None else row.transaction
                 cells = cells_of(result, line, shown, is_stopped=self._ending.why is not None)
                 if orders.follow and (result.outcome in _OPEN_ENDED if row is None else is_followed(row)):
-                    self._following.add(result.request.foreign_id, _kept(result.outcome, cells, result.request))
+                    self._following.add(result.request.foreign_id, _kept(result.outcome, cells, result.request, origin))
                 else:
-                    self._tell(
-                        result.outcome,
-                        cells,
-                        result.request,
-                        row_fact(result.error),
-                        was_paid=source == "journal" or was_found,
-                    )
+                    self._tell(result.outcome, cells, result.request, origin, row_fact(result.error))
 
     async def _follow(self) -> None:
         """Look up what is not final, and report each row once nothing more is to be found out about it."""
@@ -368,31 +361,28 @@ class _Run:
         )
         async with contextlib.aclosing(self._following.rows()) as found:
             async for row, _, is_done, kept in found:
-                _, cells, request = _read_kept(kept)
+                _, cells, request, origin = _read_kept(kept)
                 result = result_of(0, request, to_outcome(FlightResult(row.foreign_id, row, is_from_journal=True)))
                 cells = cells_of(result, int(cells[_LINE]), row.transaction)
                 if is_done:
-                    self._tell(result.outcome, cells, request, row_fact(result.error))
+                    self._tell(result.outcome, cells, request, origin, row_fact(result.error))
                 else:
-                    self._following.keep(row.foreign_id, _kept(result.outcome, cells, request))
+                    self._following.keep(row.foreign_id, _kept(result.outcome, cells, request, origin))
 
     def _tell_rest(self) -> None:
         """Report what is still followed as it was last seen."""
         for _, kept in self._following.left():
-            outcome, cells, request = _read_kept(kept)
+            outcome, cells, request, origin = _read_kept(kept)
             self._book.not_final += outcome == "accepted"
-            self._tell(outcome, cells, request)
+            self._tell(outcome, cells, request, origin)
 
     def _tell(
-        self,
-        outcome: str,
-        cells: list[str],
-        request: WithdrawalRequest,
-        fact: str | None = None,
-        *,
-        was_paid: bool = False,
+        self, outcome: str, cells: list[str], request: WithdrawalRequest, origin: _Origin, fact: str | None = None
     ) -> None:
-        self._book.tell(outcome, cells, request, fact, is_sent=not was_paid and outcome != "not_sent")
+        # Counted here, with the row's last outcome: a row that the journal had as accepted may have failed since.
+        self._book.paid_before += outcome == "accepted" and origin == "journal"
+        self._book.found_at_alphapo += outcome == "accepted" and origin == "AlphaPo"
+        self._book.tell(outcome, cells, request, fact, is_sent=origin == "run" and outcome != "not_sent")
         if self._job.survey.same:
             self._job.index.tell(cells[0], cells)
 
@@ -417,14 +407,18 @@ _LINE: Final = COLUMNS.index("line")
 _ERROR: Final = COLUMNS.index("error")
 
 
-def _kept(outcome: str, cells: list[str], request: WithdrawalRequest) -> bytes:
+_Origin: TypeAlias = Literal["run", "journal", "AlphaPo"]
+"""Where an acceptance comes from: this run, or the journal or AlphaPo, which had it before the run."""
+
+
+def _kept(outcome: str, cells: list[str], request: WithdrawalRequest, origin: _Origin) -> bytes:
     """Return what is needed to report a row later."""
-    return msgspec.msgpack.encode((outcome, cells, encode_body(request, "string")))
+    return msgspec.msgpack.encode((outcome, cells, encode_body(request, "string"), origin))
 
 
-def _read_kept(kept: bytes) -> tuple[str, list[str], WithdrawalRequest]:
-    outcome, cells, body = msgspec.msgpack.decode(kept)
-    return outcome, cells, decode_body(body)
+def _read_kept(kept: bytes) -> tuple[str, list[str], WithdrawalRequest, _Origin]:
+    outcome, cells, body, origin = msgspec.msgpack.decode(kept)
+    return outcome, cells, decode_body(body), origin
 
 
 def _report(

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from alphapo_async.cli.batch.files import FileChanged, InputFile, read_lines
-from alphapo_async.cli.batch.report import BatchReport
+from alphapo_async.cli.batch.report import BatchReport, paid_before_lines
 from alphapo_async.cli.batch.results import ResultsError, ResultsFile
 from alphapo_async.cli.batch.run import BatchShutdown, Job, Orders, pay_file
 from alphapo_async.cli.batch.survey import Sifter
@@ -37,6 +37,7 @@ from alphapo_async.engine.clock import COMMIT_GRACE
 from alphapo_async.journal import Journal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.sandbox import Dialect, Fault, OutagePlan, Sandbox, Script
+from alphapo_async.sandbox.records import MAGIC_CANCELLED
 from tests.support.indexes import new_index
 from tests.support.wire import Durable
 
@@ -496,6 +497,17 @@ async def test_a_followed_batch_ends_with_every_status_txid_and_fee(tmp_path: Pa
         assert (f"p-{number}", "confirmed", txid, "0.00050000 BTC mining") in found
     assert len(found) == 8
     assert ("cancelled", "cancelled", "", "") in found
+
+
+async def test_a_row_that_was_accepted_before_and_has_failed_since_was_not_paid_before(tmp_path: Path) -> None:
+    """Otherwise the report had more rows paid before than rows accepted, and a negative number paid now."""
+    desk = Desk(tmp_path, f"{rows(1)}p-1,BTC,{MAGIC_CANCELLED},0.5,user\n")
+    async with Sandbox(KEY, SECRET, settle_after=0.2) as sandbox:
+        await desk.pay(sandbox.url)
+        report, _ = await desk.pay(sandbox.url, follow=True, look_up_rate=500.0)
+    assert report.outcomes == {"accepted": 1, "failed": 1}
+    assert report.paid_before == 1
+    assert paid_before_lines(report) == ["0 paid now, 1 was paid before."]
 
 
 async def test_a_batch_is_followed_no_longer_than_it_is_told(tmp_path: Path) -> None:
