@@ -14,7 +14,7 @@ from alphapo_async.cli.check import check
 from alphapo_async.cli.currencies import currencies
 from alphapo_async.cli.demo import demo
 from alphapo_async.cli.error_log import errors_shown
-from alphapo_async.cli.exit_codes import explain
+from alphapo_async.cli.exit_codes import Exit, explain
 from alphapo_async.cli.export import export
 from alphapo_async.cli.grants import print_grants
 from alphapo_async.cli.journal import journal
@@ -49,6 +49,9 @@ class _Alphapo(SuggestingGroup):
                 return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except KeyboardInterrupt:  # click would end with exit code 1, which says that something was refused
+            echo("Interrupted: run the same command again.", err=True)
+            ctx.exit(Exit.UNKNOWN)
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # the reader of the output has left; click ends quietly

@@ -19,7 +19,7 @@ from alphapo_async.cli.exit_codes import Exit, code_of, code_of_error, explain
 from alphapo_async.cli.following import Following, is_followed
 from alphapo_async.cli.journal import account_rows
 from alphapo_async.cli.journal_rows import why
-from alphapo_async.cli.loop import run
+from alphapo_async.cli.loop import interruptible, run
 from alphapo_async.cli.messages import advice, happened
 from alphapo_async.cli.options import Access, Duration, access_options, existing, journals_here, look_up_rate_option
 from alphapo_async.cli.output import echo, fees_text, txids_text
@@ -144,7 +144,8 @@ def resume(
         )
     how = {"rate": max_look_up_rate, "give_up_after": give_up_after} if refresh else None
     passed = _Pass(as_json=as_json)
-    run(_resume(access, opened, passed, resend=resend, restored=restored, refresh=how))
+    with interruptible("Interrupted. What was sent is in the journal: the same command continues from there."):
+        run(_resume(access, opened, passed, resend=resend, restored=restored, refresh=how))
     failure = passed.failure
     if failure is not None:
         detail = failure.detail if isinstance(failure, JournalError) else str(failure)

@@ -33,7 +33,7 @@ COMMANDS = (
 )
 
 
-def group_with(error: Exception) -> click.Group:
+def group_with(error: BaseException) -> click.Group:
     """Return a group of the same kind whose only command fails so."""
     group = type(alphapo)("alphapo")
 
@@ -84,6 +84,12 @@ def test_a_fault_of_its_own_becomes_a_sentence_that_asks_to_keep_it_pending() ->
     assert "RuntimeError in test_cli.py" in result.stderr
     assert "keep it pending" in result.stderr
     assert "a-made-up-secret" not in result.output
+
+
+def test_ctrl_c_asks_to_run_the_command_again() -> None:
+    """Exit code 3: click's own is 1, which says that something was refused."""
+    result = CliRunner().invoke(group_with(KeyboardInterrupt()), ["fail"])
+    assert (result.exit_code, result.stderr) == (3, "Interrupted: run the same command again.\n")
 
 
 def test_a_usage_error_stays_clicks() -> None:

@@ -7,7 +7,9 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sqlite3
+import threading
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -155,6 +157,28 @@ def test_resume_that_meets_a_refused_key_while_it_refreshes_says_so(local: Local
     assert result.exit_code == 4, result.output
     assert "does not accept the key or the signature" in result.stderr
     assert result.stdout.endswith("1 are not final.\n")
+
+
+def test_ctrl_c_while_the_body_is_out_asks_for_another_pass(tmp_path: Path) -> None:
+    """Exit code 3 and the reason: click alone would end with 1, which says that something was refused."""
+    path = tmp_path / "payouts.db"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        silent = Local(f"http://127.0.0.1:{server.getsockname()[1]}")
+        enqueue(silent, path, "resume-interrupted")
+        thread = threading.Thread(target=interrupt_and_hang_up, args=(server,))
+        thread.start()
+        result = silent.invoke("resume", "--journal", str(path))
+        thread.join()
+    assert result.exit_code == 3, result.output
+    assert result.stderr.endswith("What was sent is in the journal: the same command continues from there.\n")
+
+
+def interrupt_and_hang_up(server: socket.socket) -> None:
+    """Press Ctrl-C as soon as a request arrives, and close its connection."""
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(1)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 async def test_ctrl_c_and_sigterm_set_an_event_instead_of_ending_the_process() -> None:
