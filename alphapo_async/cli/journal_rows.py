@@ -9,7 +9,7 @@ from typing import Final
 from alphapo_async.cli.output import clean, requested_text
 from alphapo_async.cli.row_fields import body_hash, outcome_of
 from alphapo_async.core.history import Entry
-from alphapo_async.core.row import Row, is_by_hand, is_ended, is_in_doubt
+from alphapo_async.core.row import Row, is_by_hand, is_ended, is_in_doubt, is_stale_no
 
 __all__ = ["HISTORY_HEADS", "OPEN_HEADS", "asked", "history_rows", "moment", "money", "open_rows", "row_pairs", "why"]
 
@@ -23,6 +23,11 @@ _EXPLAINED: Final = {
 }
 """What the console adds to the word of a judgement."""
 _SECONDS: Final = re.compile(r"\b\d{9,}\.\d{3}\b")
+_STALE: Final = (
+    "unknown: the journal went back in time after it recorded this; keep it pending, do not refund it. The same payment requested again is "
+    "looked up first"
+)
+"""What is known of a "no" from before the journal went back: it may have been paid in what the journal lost."""
 _HAS_LAST_WORD: Final = ("open", "not_sent")
 """States that show the last reason; in the other states the outcome replaces it."""
 
@@ -88,6 +93,8 @@ def asked(row: Row) -> str:
 
 def money(row: Row) -> str:
     """Return whether money moved, and whether it still can."""
+    if is_stale_no(row):
+        return _STALE
     match row.state:
         case "open":
             unsent = "none moved yet; a worker may send it"

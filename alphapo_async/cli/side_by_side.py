@@ -11,7 +11,7 @@ from alphapo_async.cli.output import amount, pairs, requested_text, txids_text
 from alphapo_async.cli.row_fields import outcome_of
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import ENDED, Money, Transaction, Withdrawal
-from alphapo_async.core.row import NEGATIVE_STATES, Row
+from alphapo_async.core.row import NEGATIVE_STATES, Row, is_stale_no
 
 __all__ = ["contradiction", "news", "one_below_the_other", "side_by_side", "status_code"]
 
@@ -120,7 +120,7 @@ def status_code(row: Row | None, answer: Transaction | AlphapoUnavailable | None
         return Exit.REFUSED if answer.status in ENDED else Exit.ALL_ACCEPTED
     if isinstance(answer, AlphapoUnavailable):
         return Exit.KEY_REFUSED if answer.is_key_refused else Exit.UNKNOWN
-    return Exit.UNKNOWN if row is None else code_of([outcome_of(row)])
+    return Exit.UNKNOWN if row is None or is_stale_no(row) else code_of([outcome_of(row)])
 
 
 def _journal(row: Row | None, *, is_durable: bool) -> Mapping[str, str]:

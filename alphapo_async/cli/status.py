@@ -15,7 +15,7 @@ from alphapo_async.cli.row_fields import fields_of
 from alphapo_async.cli.side_by_side import contradiction, news, one_below_the_other, side_by_side, status_code
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import Transaction
-from alphapo_async.core.row import NEGATIVE_STATES, Row
+from alphapo_async.core.row import NEGATIVE_STATES, Row, is_stale_no
 from alphapo_async.journal import Journal, is_shared
 
 __all__ = ["status"]
@@ -63,7 +63,7 @@ def status(*, foreign_id: str, as_json: bool, journal: str | None, base_url: str
         echo(clean(str(answer)), err=True)
     elif answer is None and row is not None:
         # A settled "no" of the journal stands; where it has none, a look-up without an answer proves nothing.
-        proof = "" if row.state in NEGATIVE_STATES else "; this does not mean unpaid"
+        proof = "" if row.state in NEGATIVE_STATES and not is_stale_no(row) else "; this does not mean unpaid"
         echo(f"AlphaPo: not visible to this key{proof}.")
     for text in (found, news(before, now, answer, access.journal_option), _hint(is_shared(opened))):
         if text:

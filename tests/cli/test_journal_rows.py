@@ -28,7 +28,7 @@ from alphapo_async.core.replies import (
     Proof,
     Rejected,
 )
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Epoch, Row, seen_in
 from tests.support.rows import (
     ACCEPTED_ROW,
     CONFLICT_ROW,
@@ -225,6 +225,14 @@ def test_every_state_says_whether_money_moved_and_why(one: Row, moved: str, beca
     """The two questions of every caller and operator, answered before all else."""
     assert (money(one), why(one)) == (moved, because)
     assert dict(row_pairs(one))["money"] == moved
+
+
+@pytest.mark.parametrize("one", [REJECTED_ROW, NOT_SENT_ROW, REFUSED_ROW, CONFLICT_ROW])
+def test_a_no_from_before_the_journal_went_back_releases_no_funds(one: Row) -> None:
+    """The withdrawal may have been paid in what the journal lost; a look-up that shows none confirms the "no" again."""
+    stale = seen_in(one, Epoch(1, 50.0))
+    assert money(stale).startswith("unknown: the journal went back in time after it recorded this; keep it pending")
+    assert money(replace(stale, reaffirmed_in=1)) == money(one)
 
 
 def test_an_open_row_says_until_when_it_is_tried_and_from_when_on() -> None:

@@ -80,6 +80,22 @@ def test_status_of_a_recorded_no_does_not_put_it_in_question(local: Local, tmp_p
     assert result.stdout.splitlines()[-1] == "AlphaPo: not visible to this key."
 
 
+def test_status_releases_no_funds_after_a_no_from_before_the_journal_went_back(local: Local, tmp_path: Path) -> None:
+    """What the journal lost may have paid it: only the same payment again, which is looked up first, confirms the "no"."""
+    path = str(tmp_path / "payouts.db")
+    payment = (*withdrawing("asking-stale", amount="999999999"), "--journal", path)
+    assert local.invoke(*payment).exit_code == 1
+    local.invoke("resume", "--restored", "--journal", path)
+    for url, last in ((NOBODY, "no connection"), (local.url, "this does not mean unpaid")):
+        stale = local.invoke("status", "asking-stale", "--journal", path, ALPHAPO_BASE_URL=url)
+        assert (stale.exit_code, "may be released" in stale.stdout) == (3, False)
+        assert "keep it pending" in stale.stdout
+        assert last in stale.output.splitlines()[-1]
+    assert local.invoke(*payment).exit_code == 1
+    confirmed = local.invoke("status", "asking-stale", "--journal", path)
+    assert (confirmed.exit_code, "the funds may be released" in confirmed.stdout) == (1, True)
+
+
 def test_status_says_who_ended_it(local: Local) -> None:
     """A cancelled withdrawal ends with exit code 1 once AlphaPo says so."""
     assert local.invoke(*withdrawing("asking-cancelled", address="12345")).exit_code == 0
