@@ -81,6 +81,7 @@ class PostgresRows:
             "host": host,
             "key_fingerprint": asked.key,
             "body": asked.revision.body.hex(),
+            "has_other_keys": asked.has_other_keys,
         }
         text = _encode({**handed, **times, "failover_is_lossless": failover_is_lossless, "release": __version__})
         return f"select {self._schema}.enqueue(decode('{text.hex()}', 'hex'))"

@@ -214,11 +214,13 @@ declare
   wanted {s}.withdrawals := {s}.requested(handed ->> 'account', handed ->> 'key_fingerprint', decode(handed ->> 'body', 'hex'));
   known {s}.withdrawals;
   moment double precision := extract(epoch from clock_timestamp());
+  expires_at double precision := moment + (handed ->> 'expires_in')::double precision;
   bound text;
 begin
   if (select array_agg(one.key order by one.key collate "C") from json_each(handed) one)
-      <> array['account', 'body', 'expires_in', 'failover_is_lossless', 'host', 'key_fingerprint', 'release', 'resend_within']
-    or coalesce((handed ->> 'failover_is_lossless') not in ('true', 'false') or (handed ->> 'expires_in')::double precision <= 0
+      <> array['account', 'body', 'expires_in', 'failover_is_lossless', 'has_other_keys', 'host', 'key_fingerprint', 'release', 'resend_within']
+    or coalesce((handed ->> 'failover_is_lossless') not in ('true', 'false') or (handed ->> 'has_other_keys') not in ('true', 'false')
+      or (handed ->> 'expires_in')::double precision <= 0
       or (handed ->> 'release') !~ '^[0-9A-Za-z.+-]{{1,40}}$' or handed ->> 'host' = '', true)
   then
     raise exception 'This is no request of a client; nothing was enqueued.' using errcode = 'invalid_parameter_value';
@@ -239,7 +241,7 @@ begin
   wanted.due_at := moment;
   wanted.epoch := here.epoch_number;
   wanted.rest := jsonb_build_object('stays_open', true, 'not_before', 0.0, 'lines', 1,
-    'expires_at', moment + (handed ->> 'expires_in')::double precision);
+    'expires_at', expires_at);
   if moment < here.epoch_since + greatest((handed ->> 'resend_within')::double precision, 86400) then  -- it may be a forgotten one
     wanted.counted_as := 'unknown';
     wanted.rest := wanted.rest::jsonb || jsonb_build_object('earlier_request_possible', true, 'needs_look_up', true,
@@ -253,13 +255,27 @@ begin
     from {s}.withdrawals where account = wanted.account and foreign_id = wanted.foreign_id;
     return true;
   end if;
-  update {s}.withdrawals w set epoch = here.epoch_number, row_version = row_version + 1, counted_as = 'unknown',
-    due_at = case when holder is null then moment end,
-    rest = ({legible} || jsonb_build_object('needs_look_up', true, 'reason', 'journal went back',
-      'doubt_since', least(({legible} ->> 'doubt_since')::double precision, created_at),
-      'could_leave_until', greatest(({legible} ->> 'could_leave_until')::double precision, here.epoch_since, created_at)))::json
+  -- As `client.enqueue` does (`transitions.apply`): a frozen row is recorded anew, in doubt; one that a call recorded is left to the workers.
+  update {s}.withdrawals w set epoch = here.epoch_number, row_version = row_version + 1,
+    reported = reported and {legible} ->> 'expires_at' is not null,
+    counted_as = case when epoch < here.epoch_number then 'unknown' else counted_as end,
+    due_at = case when epoch = here.epoch_number then due_at when holder is null then moment end,
+    rest = (({legible} || jsonb_build_object('stays_open', true, 'lines', coalesce(({legible} ->> 'lines')::integer, 0) + 1,
+      'expires_at', coalesce(({legible} ->> 'expires_at')::double precision, expires_at))
+      || case when epoch = here.epoch_number then '{{}}' else jsonb_build_object('needs_look_up', true, 'reason', 'journal went back',
+        'doubt_since', least(({legible} ->> 'doubt_since')::double precision, created_at),
+        'could_leave_until', greatest(({legible} ->> 'could_leave_until')::double precision, here.epoch_since, created_at),
+        'arrivals', coalesce(({legible} ->> 'arrivals')::integer, 0) + 2,
+        'other_key_possible', coalesce(({legible} ->> 'other_key_possible')::boolean, false) or (handed ->> 'has_other_keys')::boolean) end)
+      - case when epoch = here.epoch_number then array['counted'] else array['counted', 'refusal', 'refused_at', 'control_seen_at', 'code'] end
+    )::json
   where account = wanted.account and foreign_id = wanted.foreign_id and digest = wanted.digest
-    and state = 'open' and epoch < here.epoch_number;
+    and state = 'open' and (epoch < here.epoch_number or {legible} ->> 'expires_at' is null);
+  if found then
+    insert into {s}.history (withdrawal_id, number, at, kind, what, reply, release, count)
+    select id, (rest ->> 'lines')::integer, moment, 'request', 'open already', '', handed ->> 'release', 1
+    from {s}.withdrawals where account = wanted.account and foreign_id = wanted.foreign_id;
+  end if;
   select * into known from {s}.withdrawals where account = wanted.account and foreign_id = wanted.foreign_id;
   if known.digest <> wanted.digest and known.state in ('rejected', 'not_sent', 'key_refused') then
     raise exception 'Withdrawal %: another payment under this foreign_id moved no money (%); enqueue this one with client.enqueue().',

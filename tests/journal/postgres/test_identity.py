@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from typing import Any
 
 import asyncpg
 import pytest
@@ -12,7 +13,8 @@ from msgspec.structs import replace
 from alphapo_async.core.claims import Claim
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.row import Row, is_frozen, is_stale_no
-from alphapo_async.core.transitions import new_row
+from alphapo_async.core.row_format import to_record
+from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.journal.postgres.identity import Identity, stamp_of
 from alphapo_async.journal.postgres.journal import PostgresJournal
 from tests.support import postgres
@@ -175,6 +177,54 @@ async def test_a_statement_enqueues_in_the_epoch_that_it_finds(
     assert left.could_leave_until == pytest.approx(await journal.time(), abs=5)
     await postgres.execute(journal.enqueue_statement(ACCOUNT, asked("left"), "h", 100.0, 100.0))
     assert await journal.find(ACCOUNT, "left") == left
+
+
+CONTROLLED = {
+    "refusal": {"amount": ["no"]},
+    "refused_at": 3.0,
+    "control_seen_at": 4.0,
+    "doubt_since": 1.0,
+    "could_leave_until": 2.0,
+    "needs_look_up": True,
+    "arrivals": 1,
+    "code": "bad_header_key",
+    "reason": "refused",
+}
+"""A row of which the next "none" settles that it was refused."""
+
+
+@pytest.mark.parametrize("has_other_keys", [False, True])
+@pytest.mark.parametrize("went_back", [False, True])
+@pytest.mark.parametrize(
+    "known", [{}, {"holder": None}, {"expires_at": 7.0, "stays_open": True, "reported": False}, CONTROLLED], ids=str
+)
+async def test_a_statement_makes_of_an_open_row_what_enqueue_makes(
+    server: PostgresConnection,
+    journal: PostgresJournal,
+    known: dict[str, Any],
+    *,
+    went_back: bool,
+    has_other_keys: bool,
+) -> None:
+    """Nothing from before the journal went back settles it, and what a call recorded is left to the workers; a line says so."""
+    await learn(journal, "f", asked("f"), now=1.0)
+    await journal.update(ACCOUNT, "f", lambda row: (replace(keep(row), **known), ()))
+    if went_back:
+        await server.be("x/00000002")
+        await learn(journal, "new", asked("new"), now=6.0)
+    before = keep(await journal.find(ACCOUNT, "f"))
+    wanted = asked("f", worker=None, is_awaited=False, has_other_keys=has_other_keys, expires_at=9.0)
+    expected = apply(before, wanted, 6.0)
+    await postgres.execute(journal.enqueue_statement(ACCOUNT, wanted, "h", 100.0, 100.0))
+    made = keep(await journal.find(ACCOUNT, "f"))
+    if known.get("expires_at") is None:
+        assert made.expires_at == pytest.approx(await journal.time() + 100, abs=5)
+    same = {name: getattr(made, name) for name in ("expires_at", "lines", "counted")}
+    expected = replace(expected, **same, arrivals=min(expected.arrivals, 2))
+    assert to_record(replace(made, arrivals=min(made.arrivals, 2)))._asdict() == to_record(expected)._asdict()
+    is_news = went_back or "expires_at" not in known
+    assert [(line.number, line.what) for line in await journal.history(ACCOUNT, "f")] == [(1, "open already")] * is_news
+    assert made.lines == is_news
 
 
 async def test_a_no_is_stale_in_the_next_epoch(server: PostgresConnection, journal: PostgresJournal) -> None:

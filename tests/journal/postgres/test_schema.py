@@ -140,6 +140,8 @@ HELD = {"row": {"holder": "worker", "held_since": 1.0}}
         {"host": None},
         {"host": ""},
         {"failover_is_lossless": 7},
+        {"has_other_keys": None},
+        {"has_other_keys": 7},
         {"expires_in": -1},
         {"release": "'; drop"},
         {"key_fingerprint": ""},
