@@ -103,12 +103,19 @@ class Claims:
             self._is_unanswered = False
             taken_over, self._registry.ended_since = self._registry.ended_since, None
             if claimed is None:
+                self.start_clocks()
                 return None
             self._count(claim.number)
             self._after = claimed.last_due_at
             self._let_begin()
             self._take(claimed.rows, taken_over)
             return len(claimed.rows)
+
+    def start_clocks(self) -> None:
+        """No row may begin now, perhaps for long: callers that wait for one wait no longer than the policy's deadline."""
+        for flight in self._waiting:
+            if flight.waiters.is_joined:
+                flight.start_clock()
 
     def _check_worker(self) -> None:
         """Count anew under a new lease; what was claimed under the one before is returned."""
@@ -212,6 +219,7 @@ class Claims:
             return True  # another work loop does that, or works on it
         with self._supervisor.attempt("claims"), contextlib.suppress(JournalError):
             await self.give_back(is_final=is_final)
+        self.start_clocks()
         return is_final or not (self._is_unanswered or self._waiting or self._to_return)
 
     def stop(self) -> None:

@@ -218,7 +218,7 @@ class Flight:
             while self._is_held_elsewhere(row):
                 number += 1
                 pause = backoff(number, _HELD_POLL, _LONGEST_HELD_POLL)
-                self._start_clock()
+                self.start_clock()
                 if self.waiters.is_late(pause):
                     return self._result(row, "held")
                 row = await self._wait_for_holder(row, pause)
@@ -490,7 +490,7 @@ class Flight:
         """Take a slot that is free; None if there is none."""
         permit = self._limiter.try_acquire(priority, self._loop)
         if permit is not None:
-            self._start_clock()
+            self.start_clock()
         return permit
 
     async def _queue(self, priority: Priority) -> Permit | None:
@@ -508,11 +508,11 @@ class Flight:
             self._queued = None
             self._keys.queued.pop(queued, None)
         if permit is not None:
-            self._start_clock()
+            self.start_clock()
         return permit
 
-    def _start_clock(self) -> None:
-        """Start the policy's deadline, which runs from the first slot on."""
+    def start_clock(self) -> None:
+        """Start the policy's deadline, which runs from the first slot on, or from when the journal lets the row not begin."""
         if not self.waiters.is_running:
             self._leave_queue()
             self.waiters.start()

@@ -179,7 +179,8 @@ class WorkLoop:
             raise error
 
     def _forget_jobs(self) -> None:
-        """Begin no job that was read before an error: the next round reads anew."""
+        """Begin no job that was read before an error: the next round reads anew. Claimed rows begin later, too."""
+        self._claims.start_clocks()
         self._names.difference_update(job.name for job in self._jobs)
         self._jobs.clear()
         self._next_round = -inf

@@ -664,13 +664,47 @@ def test_what_did_not_begin_is_returned_once_the_journal_works_again_though_the_
                 waiting = asyncio.ensure_future(alphapo.withdraw(request(joined)))
                 await asyncio.sleep(0.1)
                 journal.is_down = True
-            await asyncio.sleep(10)
+            await asyncio.sleep(2)
             journal.is_down = False
             withdrawal = await asyncio.wait_for(waiting, 60.0)
             await asyncio.sleep(60)
             return withdrawal.foreign_id and "paid", [row.holder for row in await rows_of(journal, *NAMES[:6])]
 
     assert run(story()) == ("paid", [None] * 6)
+    assert {len(bodies) for bodies in wire.bodies.values()} <= {0, 1}
+
+
+@pytest.mark.parametrize("ends", ["works", "has ended", "has no lease"])
+def test_a_caller_that_joined_a_row_waits_for_no_longer_than_its_deadline_while_the_journal_fails(ends: str) -> None:
+    """Without a deadline of its own, too: the policy's counts from when the row cannot begin, and the row begins as soon as it can."""
+    journal, wire = Deaf(), Wire(seconds=1.0)
+
+    async def story() -> tuple[str, float, list[str]]:
+        loop = asyncio.get_running_loop()
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            await enqueue(alphapo, *NAMES[:6])
+            task = asyncio.ensure_future(alphapo.work(concurrency=2))
+            await asyncio.sleep(0.5)
+            joined = alphapo._engine.claims._waiting[0].row.foreign_id
+            journal.is_down = ends != "has no lease"
+            if ends == "has no lease":
+                journal._over.add(alphapo._engine.lease.worker)
+            if ends == "has ended":
+                task.cancel()
+            began = loop.time()
+            with pytest.raises(WithdrawalUnknown) as raised:
+                await asyncio.wait_for(alphapo.withdraw(request(joined)), 3_600)
+            waited, journal.is_down = loop.time() - began, False
+            if ends == "has no lease":
+                await alphapo._engine.lease._renew()
+            await asyncio.sleep(60)
+            task.cancel()
+            await alphapo.withdraw(request(joined))
+            return raised.value.reason, waited, [row.state for row in await rows_of(journal, joined)]
+
+    reason, waited, states = run(story())
+    assert (reason, states) == ("in flight", ["accepted"])
+    assert waited < POLICY.deadline + 30
     assert {len(bodies) for bodies in wire.bodies.values()} <= {0, 1}
 
 
