@@ -50,9 +50,8 @@ class ResultsFile:
 
     def __init__(self, path: Path, is_ours: Callable[[str], bool]) -> None:
         self._path = path
-        self._is_unused = not path.exists()
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._file, self._is_unused = _opened(path)
         except OSError as error:
             raise ConfigurationError(
                 f"The results file {path} cannot be written: {error.strerror}. Nothing was sent."
@@ -73,7 +72,8 @@ class ResultsFile:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with contextlib.suppress(OSError):
-            if self._is_unused:  # made for a run that never began
+            # Made for a run that never began; another run may have written it before this one had the lock.
+            if self._is_unused and not os.fstat(self._file).st_size:
                 self._path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # `finish` has seen to it that all is on the disk
             os.close(self._file)
@@ -90,6 +90,17 @@ class ResultsFile:
                 f"Another process is writing {self._path}: wait for it, or name another file with --results. Nothing was sent."
             ) from None
         self._check(is_ours)
+        if not self._is_in_place():
+            raise ConfigurationError(
+                f"Another process has removed {self._path} meanwhile: run the same command again. Nothing was sent."
+            )
+
+    def _is_in_place(self) -> bool:
+        """Return whether the path still leads to the locked file, and no run before this one has removed it."""
+        try:
+            return os.path.samestat(os.fstat(self._file), self._path.stat())
+        except FileNotFoundError:
+            return False
 
     def begin(self) -> None:
         """Write the file from the start.
@@ -167,6 +178,15 @@ class ResultsFile:
             os.fsync(self._file)
         except OSError as error:
             raise self._failed(error) from None
+
+
+def _opened(path: Path) -> tuple[int, bool]:
+    """Return the descriptor of the file, and whether the file was made for it."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    try:
+        return os.open(path, flags | os.O_EXCL, 0o600), True
+    except FileExistsError:
+        return os.open(path, flags, 0o600), False
 
 
 def _stranger(lines: Iterable[Sequence[str]], is_ours: Callable[[str], bool]) -> str | None:

@@ -490,3 +490,24 @@ def test_a_file_that_cannot_be_closed_ends_nothing(tmp_path: Path) -> None:
         results.begin()
         results.finish()
         os.close(results._file)
+
+
+def test_a_file_that_another_run_removes_before_the_lock_is_not_written(tmp_path: Path) -> None:
+    """A dry run removes the file that it made: a run that opened it meanwhile would write its results where no path leads."""
+    path = tmp_path / "results.csv"
+    path.write_text(f"{HEADER}a,accepted,7,processing,,2,,\n", encoding="utf-8")
+
+    def removes_it(_: str) -> bool:
+        path.unlink(missing_ok=True)
+        return True
+
+    with pytest.raises(ConfigurationError, match="run the same command again"):
+        ResultsFile(path, removes_it)
+
+
+def test_a_file_that_another_run_writes_before_the_lock_is_not_removed(tmp_path: Path) -> None:
+    """It was made by a run that never began, and holds the results of a whole run since."""
+    path = tmp_path / "results.csv"
+    with ResultsFile(path, is_ours):
+        path.write_text(HEADER, encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == HEADER
