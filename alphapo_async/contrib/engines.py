@@ -63,7 +63,7 @@ async def withdraw_once(
         InvalidRequest: final: the request is wrong, and nothing was sent.
         ConfigurationError: the client is closed or belongs to another event loop; nothing was sent.
     """
-    if not isinstance(request, WithdrawalRequest) and not request.get("foreign_id"):
+    if not isinstance(request, WithdrawalRequest) and request.get("foreign_id") in (None, ""):  # 0 is one
         request = {**request, "foreign_id": derive_foreign_id(step_id)}
     try:
         return await client.withdraw(request_of(request), attempted_before=attempt > 1)

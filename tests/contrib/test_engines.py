@@ -54,11 +54,14 @@ async def test_a_payment_without_a_foreign_id_is_named_after_its_step() -> None:
 
 
 @virtual
-@pytest.mark.parametrize("payment", [request("mine"), {**PAYMENT, "foreign_id": "mine"}])
-async def test_a_foreign_id_of_your_own_stays(payment: Any) -> None:
-    """The name of the step is not used then."""
+@pytest.mark.parametrize(
+    ("payment", "name"),
+    [(request("mine"), "mine"), ({**PAYMENT, "foreign_id": "mine"}, "mine"), ({**PAYMENT, "foreign_id": 0}, "0")],
+)
+async def test_a_foreign_id_of_your_own_stays(payment: Any, name: str) -> None:
+    """The name of the step is not used then: the payment could be made again under its own."""
     async with client(Wire(), journal="memory") as alphapo:
-        assert (await withdraw_once(alphapo, payment, step_id="refund-17", attempt=1)).foreign_id == "mine"
+        assert (await withdraw_once(alphapo, payment, step_id="refund-17", attempt=1)).foreign_id == name
 
 
 @virtual
