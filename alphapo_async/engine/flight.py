@@ -199,8 +199,10 @@ class Flight:
         except asyncio.CancelledError:
             return await self._abandon("closing")
         except Exception as error:  # noqa: BLE001 - a programming error: the row must not stay held for it
-            self._observer.on_internal_error(self._foreign_id, error)
-            return await self._abandon(INTERNAL_ERROR)
+            try:
+                return await self._abandon(INTERNAL_ERROR)
+            finally:  # a filter of the log may raise
+                self._observer.on_internal_error(self._foreign_id, error)
         finally:
             self._leave_queue()
             self._is_known.set()
@@ -344,21 +346,30 @@ class Flight:
 
     async def _sign_send_and_judge(self, row: Row, permit: Permit) -> Attempt:
         """Sign and send the recorded bytes, once; return what the reply proves, and between which times bytes could leave."""
+        try:
+            attempt = await self._exchange(row)
+        except BaseException:
+            self._limiter.release(permit, None)
+            raise
+        try:
+            self._limiter.release(permit, attempt.proof)
+            self._count_body(row.key_fingerprint, attempt.proof)
+        except BaseException:  # a filter of the log that raises, or a mistake of ours, must not hide the reply
+            await self._apply(attempt)
+            raise
+        return attempt
+
+    async def _exchange(self, row: Row) -> Attempt:
+        """Send the body, and judge the reply; record an attempt that is broken off."""
         latest, began = self._context.clock.latest, self._context.now()
-        proof: Proof | None = None
         try:
             reply = await self._send(row)
             until = latest()
-            proof = judged = judge_reply(reply, self._request, until)
-            seen = excerpt_of(reply)
+            return Attempt(self._worker, judge_reply(reply, self._request, until), began, until, excerpt_of(reply))
         except BaseException as error:
             broken_off = NotSent("closed") if has_never_left(error) else InDoubt("broken off here")
             await self._apply(Attempt(self._worker, broken_off, began, latest()))
             raise
-        finally:
-            self._limiter.release(permit, proof)
-        self._count_body(row.key_fingerprint, judged)
-        return Attempt(self._worker, judged, began, until, seen)
 
     def _send(self, row: Row) -> Awaitable[Reply | NoReply]:
         """Send the row's bytes, once the result is awaited. It is the one place where a withdrawal leaves."""
@@ -612,8 +623,10 @@ class Flight:
         if self._parts.is_shared and not self._unwritten:
             learned = self._learned(before, evidence)
             if learned.state == "accepted":
-                self._on_learned(before, learned, evidence)
-                self._recorder.apply_later(before, learned, evidence, *self._report)
+                try:
+                    self._on_learned(before, learned, evidence)
+                finally:  # a filter of the log may raise
+                    self._recorder.apply_later(before, learned, evidence, *self._report)
                 return learned
         self._unwritten.append(evidence)
         try:

@@ -400,14 +400,13 @@ class Recorder:
             self._observer.on_written(row.foreign_id)
             self._supervisor.succeeded(_LATE_WRITE)
             return
-        if not isinstance(error, JournalError):
-            self._supervisor.failed(_LATE_WRITE, error)
-        self._observer.on_not_written(
-            row.foreign_id, error.detail if isinstance(error, JournalError) else type(error).__name__
-        )
         if not self._is_ending:
             again = partial(self.apply_later, row, learned, *evidence, number=number + 1)
             self._owe(backoff(number, _OWED_PAUSE, _LONGEST_OWED_PAUSE), again)
+        if not isinstance(error, JournalError):
+            self._supervisor.failed(_LATE_WRITE, error)
+        detail = error.detail if isinstance(error, JournalError) else type(error).__name__
+        self._observer.on_not_written(row.foreign_id, detail)
 
     def _owe(self, pause: float, again: Callable[[], None]) -> None:
         def try_again() -> None:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from alphapo_async.client import AlphapoClient
 from alphapo_async.core.claims import Claim
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import (
@@ -36,6 +37,7 @@ from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.engine.context import Runtime
 from alphapo_async.journal.memory import MemoryJournal
+from tests.support.logs import raising_at
 from tests.support.virtual import run
 from tests.support.wire import (
     EPOCH,
@@ -2042,3 +2044,35 @@ def test_a_row_that_a_dead_worker_had_claimed_and_not_begun_is_not_in_doubt() ->
 
     assert run(story()) == 1
     assert (wire.posts, wire.look_ups) == (1, 0)
+
+
+@pytest.mark.parametrize("event", ["outage began", "key accepted", "attempt"])
+def test_a_filter_of_the_log_that_raises_hides_no_attempt(caplog: pytest.LogCaptureFixture, event: str) -> None:
+    """The reply that begins an outage, or that shows a key accepted again, is recorded: no caller gets "not sent" after it."""
+    journal, wire = Durable(), Wire()
+
+    async def pay(alphapo: AlphapoClient, name: str) -> str:
+        try:
+            return str((await alphapo.withdraw(request(name))).status)
+        except WithdrawalError as error:
+            return error.outcome
+
+    async def story() -> tuple[list[str], list[tuple[str, bool, str | None]]]:
+        async with client(wire, journal=journal, policy=RetryPolicy.none()) as alphapo:
+            wire.always = {"outage began": LOST, "key accepted": BAD_KEY}.get(event)
+            outcomes = [await pay(alphapo, f"p{number}") for number in range(20)]
+            if event == "key accepted":
+                wire.always = None
+                outcomes.append(await pay(alphapo, "p20"))
+            await asyncio.sleep(1)
+            rows = [await journal.find("default", f"p{number}") for number in range(len(outcomes))]
+            found: list[tuple[str, bool, str | None]] = []
+            found += [(row.state, row.doubt_since is not None, row.holder) for row in rows if row is not None]
+            return outcomes, found
+
+    with raising_at(caplog, event):
+        outcomes, rows = run(story())
+    if event == "outage began":
+        assert (set(outcomes), set(rows)) == ({"unknown"}, {("open", True, None)})
+    else:
+        assert (outcomes[-1], rows[-1]) == ("processing", ("accepted", False, None))

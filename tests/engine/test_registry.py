@@ -1,7 +1,7 @@
 """At most one flight for each foreign_id, and what its callers hear."""
 
 import asyncio
-import logging
+import contextlib
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -24,11 +24,12 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.models import Withdrawal
-from alphapo_async.core.replies import Reply
+from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row
 from alphapo_async.engine.work_loop import WorkLoop
 from alphapo_async.journal.memory import MemoryJournal
+from tests.support.logs import raising_at
 from tests.support.virtual import run
 from tests.support.wire import (
     EPOCH,
@@ -269,12 +270,6 @@ def test_a_journal_that_breaks_its_promise_leaves_nobody_waiting(caplog: pytest.
 
 def test_a_filter_of_the_log_that_raises_leaves_no_caller_waiting(caplog: pytest.LogCaptureFixture) -> None:
     """The caller gets its outcome at once, and the foreign_id is free for the next call."""
-    ours = logging.getLogger("alphapo_async")
-
-    def raising(record: logging.LogRecord) -> bool:
-        if getattr(record, "event", None) == "ended":
-            raise KeyError("made-up")
-        return True
 
     async def story() -> tuple[float, str, str]:
         loop = asyncio.get_running_loop()
@@ -284,12 +279,8 @@ def test_a_filter_of_the_log_that_raises_leaves_no_caller_waiting(caplog: pytest
             waited = loop.time() - began
             return waited, first.source, (await alphapo.withdraw(request())).source
 
-    with caplog.at_level(logging.DEBUG):
-        ours.addFilter(raising)
-        try:
-            waited, *sources = run(story())
-        finally:
-            ours.removeFilter(raising)
+    with raising_at(caplog, "ended"):
+        waited, *sources = run(story())
     assert waited < 1.0
     assert sources == ["reply", "journal"]
     assert "withdrawal 'payout-17': its end could not be logged: KeyError" in caplog.text
@@ -326,6 +317,50 @@ def test_a_call_that_waits_for_another_flight_at_closing_is_unknown(
     _, ended = run(story())
     assert isinstance(ended, WithdrawalUnknown)
     assert (ended.reason, ended.may_release_funds) == ("closing", False)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_filter_of_the_log_that_always_raises_leaves_no_row_held(
+    caplog: pytest.LogCaptureFixture, *, fails: bool
+) -> None:
+    """Also where the journal takes nothing for a while, what came of an attempt is recorded, and other workers may continue with the row."""
+
+    class Failing(Durable):
+        """Takes nothing for a while."""
+
+        is_down = False
+
+        async def update(self, *what: Any, **how: Any) -> Row:
+            if self.is_down:
+                raise JournalError("The journal is lost.")
+            return await super().update(*what, **how)
+
+    journal = Failing()
+
+    class Falling(Wire):
+        """The journal fails while a body is under way."""
+
+        async def _play(self, *what: Any) -> Reply | NoReply:
+            journal.is_down = fails
+            return await super()._play(*what)
+
+    async def story() -> list[tuple[str, str | None, bool]]:
+        found: list[tuple[str, str | None, bool]] = []
+        async with client(Falling(), journal=journal, policy=RetryPolicy.none()) as alphapo:
+            for name, script in (("lost", [LOST]), ("paid", [])):
+                alphapo._engine.session.scripts["POST"] = script  # type: ignore[attr-defined]
+                with contextlib.suppress(WithdrawalUnknown):
+                    await alphapo.withdraw(request(name))
+                await asyncio.sleep(5)
+                journal.is_down = False
+                await asyncio.sleep(60)
+                row = await journal.find("default", name)
+                assert row is not None
+                found.append((row.state, row.holder, row.doubt_since is not None))
+        return found
+
+    with raising_at(caplog):
+        assert run(story()) == [("open", None, True), ("accepted", None, False)]
 
 
 def test_a_pass_shares_the_flight_of_a_caller() -> None:
