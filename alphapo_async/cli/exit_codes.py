@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import traceback
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from pathlib import PurePath
+from typing import Final
 
 from alphapo_async.cli.messages import AN_EARLIER_CALL, advice, happened, is_key_refused, option_problem
 from alphapo_async.core.errors import (
@@ -122,8 +124,14 @@ def _explain_withdrawal(error: WithdrawalError | JournalError) -> list[str]:
     ]
 
 
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def _unexpected(error: Exception) -> str:
     """Return a sentence with kind and place of the error, without its text, which may contain secrets."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
+        # Of an output. Those of commands that move money never fail, and errors of journals and results files name these.
+        return f"The output cannot be written ({error.strerror}): run the same command again."
     last = next(reversed(traceback.extract_tb(error.__traceback__)), None)
     place = "" if last is None else f" in {PurePath(last.filename).name}, line {last.lineno}"
     return (

@@ -110,7 +110,7 @@ def test_a_reader_who_leaves_early_hears_nothing() -> None:
 
 def test_another_fault_of_the_system_is_told() -> None:
     """Only the closed pipe is silent."""
-    result = CliRunner().invoke(group_with(OSError(errno.ENOSPC, "No space left")), ["fail"])
+    result = CliRunner().invoke(group_with(OSError(errno.EIO, "Input/output error")), ["fail"])
     assert result.exit_code == 3
     assert "OSError" in result.stderr
 

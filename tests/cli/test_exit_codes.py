@@ -158,3 +158,14 @@ def test_an_unexpected_error_keeps_its_text_to_itself() -> None:
     assert code is Exit.UNKNOWN
     assert "internal error (ValueError" in lines[0]
     assert "secret" not in lines[0]
+
+
+def test_a_full_disk_behind_the_output_is_no_internal_error(tmp_path: Path) -> None:
+    """An export that is cut off says nothing about withdrawals; another file's error names the file."""
+    lines, code = explain(OSError(errno.ENOSPC, "No space left on device"))
+    assert (lines, code) == (
+        ["The output cannot be written (No space left on device): run the same command again."],
+        Exit.UNKNOWN,
+    )
+    other = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "other"))
+    assert "internal error (OSError" in explain(other)[0][0]
