@@ -323,7 +323,7 @@ def test_a_call_that_waits_for_another_flight_at_closing_is_unknown(
 def test_a_filter_of_the_log_that_always_raises_leaves_no_row_held(
     caplog: pytest.LogCaptureFixture, *, fails: bool
 ) -> None:
-    """Also where the journal takes nothing for a while, what came of an attempt is recorded, and other workers may continue with the row."""
+    """Also where the journal takes nothing for a while, an attempt is recorded, and other workers may continue with the row."""
 
     class Failing(Durable):
         """Takes nothing for a while."""

@@ -458,10 +458,14 @@ class PostgresJournal:
 
     async def raise_epoch(self, now: float) -> Epoch:  # noqa: ARG002 - the database's clock dates it
         """Begin another epoch: the database was restored, or lost what a worker saw in it."""
+        before: list[int] = []
+        """The epoch's number, and what it is where the answer was lost."""
 
         async def begin(fetch: Fetch) -> Epoch:
             await self._look(fetch)
-            await self._begin_epoch(fetch)
+            before.append(self._epoch.number)
+            if self._epoch.number == before[0]:
+                await self._begin_epoch(fetch)
             return self._epoch
 
         return await self._ask(begin)

@@ -116,9 +116,9 @@ class FileConnection:
             self.rows.add_history(self._lines)
         self._clear()
 
-    def raise_epoch(self, now: float) -> Epoch:
-        """Begin another epoch."""
-        self.rows.raise_epoch(now)
+    def raise_epoch(self, number: int, now: float) -> Epoch:
+        """Begin the epoch of this number, unless a later one has begun; return the epoch."""
+        self.rows.raise_epoch(number, now)
         return self._read_epoch()
 
     def equate_epochs(self) -> int:

@@ -99,8 +99,8 @@ class Continuity:
         before = rows.epoch().number
         # Another process that saw the same has raised the number already.
         is_behind = not is_whole and before <= self._epoch
-        while is_behind and rows.epoch().number <= self._epoch:
-            rows.raise_epoch(self._clock())
+        if is_behind:
+            rows.raise_epoch(self._epoch + 1, self._clock())
         return is_behind
 
     def recorded(self, account: str, foreign_id: str, number: int) -> None:

@@ -237,7 +237,14 @@ class SqliteJournal:
 
     async def raise_epoch(self, now: float) -> Epoch:
         """Begin another epoch: the file was restored from a backup, and everything open in it is frozen."""
-        return await self._ask(lambda file: file.raise_epoch(now), writes=True)
+        numbers: list[int] = []
+        """Of the epoch that begins; a later one where the commit of the first one only seemed to fail."""
+
+        def begin(file: FileConnection) -> Epoch:
+            numbers.append(file.epoch.number + 1)
+            return file.raise_epoch(numbers[0], now)
+
+        return await self._ask(begin, writes=True)
 
     async def equate_epochs(self) -> int:
         """Declare that nothing was lost when the present epoch began; return how many rows that concerns."""

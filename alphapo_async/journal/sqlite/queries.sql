@@ -215,8 +215,8 @@ select holder from held where holder is not null and holder not in (select worke
 select epoch_number, epoch_since from journal
 
 -- raise_epoch --
--- Begin another epoch: the journal went back.
-update journal set epoch_number = epoch_number + 1, epoch_since = ?
+-- Begin the epoch of this number, for a journal that went back; once more where it has begun: that may never have been flushed.
+update journal set epoch_number = ?, epoch_since = ? where epoch_number <= ?
 
 -- equate_rows --
 -- Count the rows of the epoch before to the present one: nothing was lost between them.

@@ -267,9 +267,9 @@ class SqliteRows:
         """Return the journal's epoch."""
         return Epoch(*self._run("epoch").fetchone())
 
-    def raise_epoch(self, now: float) -> None:
-        """Begin another epoch."""
-        self._run("raise_epoch", now)
+    def raise_epoch(self, number: int, now: float) -> None:
+        """Begin the epoch of this number, unless a later one has begun."""
+        self._run("raise_epoch", number, now, number)
 
     def equate_epochs(self) -> int:
         """Count the rows of the epoch before to the present one; return how many there were."""

@@ -652,6 +652,17 @@ async def test_what_another_journal_kept_is_loaded_once_though_an_answer_was_los
     await copy.aclose()
 
 
+async def test_an_epoch_begins_once_though_the_answer_was_lost(journal: PostgresJournal, between: Pooler) -> None:
+    """With two, `unfreeze --nothing-lost` would leave frozen what was open before the first one."""
+    await learn(journal, "left", asked("left", worker=None))
+    restored = PostgresJournal(between.url, schema=journal._server.schema)
+    await restored.find(ACCOUNT, "warm up")
+    between.lose_reply_to = f"update {journal._server.schema}.journal set epoch_number".encode()
+    assert (await restored.raise_epoch(0.0)).number == 1
+    assert (await restored.raise_epoch(0.0)).number == 2
+    await restored.aclose()
+
+
 async def test_only_a_few_rows_are_remembered(journal: PostgresJournal) -> None:
     """The others are read again when they are needed."""
     journal._remembered = 2

@@ -132,7 +132,7 @@ def test_undo_forgets_what_was_not_committed(file: FileConnection) -> None:
     """The changes that had gathered, the written ones, and the epoch; it may be called outside of any transaction."""
     record(file, "old", asked("old"))
     file.begin()
-    file.raise_epoch(5.0)
+    file.raise_epoch(1, 5.0)
     learn(file, "written", asked("written"))
     file.write()
     learn(file, "gathered", asked("gathered"))
@@ -380,7 +380,7 @@ def test_an_epoch_is_raised_and_declared_equal(file: FileConnection, open_file: 
     """The connection has the epoch at once, and rows that it remembered are of the epoch to which they were counted."""
     record(file, "f", asked("f"))
     with transaction(file):
-        assert file.raise_epoch(5.0).number == 1
+        assert file.raise_epoch(1, 5.0).number == 1
     with transaction(file):
         assert learn(file, "f", LOST).epoch == 0
         file.write()
@@ -395,7 +395,7 @@ def test_an_epoch_that_another_process_began_is_read_with_its_writes(file: FileC
     other = open_file()
     record(other, "f", asked("f"))
     with transaction(file):
-        raised = file.raise_epoch(5.0)
+        raised = file.raise_epoch(1, 5.0)
     assert other.epoch.number == 0
     other.begin()
     assert other.epoch == raised

@@ -325,6 +325,15 @@ async def test_what_is_forgotten_has_one_line_whatever_the_commit_did(path: Path
     await journal.aclose()
 
 
+@pytest.mark.parametrize("commit", ["disk I/O error", "after:disk I/O error"])
+async def test_an_epoch_begins_once_whatever_the_commit_did(path: Path, commit: str) -> None:
+    """With two, `unfreeze --nothing-lost` would leave frozen what was open before the first one."""
+    journal = await failing(path, {"commit": [commit]})
+    assert (await journal.raise_epoch(9.0)).number == 1
+    assert (await journal.raise_epoch(9.0)).number == 2
+    await journal.aclose()
+
+
 async def test_what_is_read_back_is_written_once_more(path: Path) -> None:
     """The commit may have failed at its last flush: what is acknowledged is flushed, and told as unsure where that fails."""
     journal = await failing(path, {"commit": ["after:disk I/O error"], QUERIES["update"]: [None, "disk I/O error"]})

@@ -164,10 +164,10 @@ def test_a_claim_is_numbered_once_while_the_lease_runs(rows: SqliteRows) -> None
 def test_an_epoch_freezes_open_rows_until_it_is_declared_equal(rows: SqliteRows) -> None:
     """Only open ones, and only those of the epoch before are counted to it; an acceptance needs neither."""
     insert(rows, row(foreign_id="oldest", holder=None))
-    rows.raise_epoch(40.0)
+    rows.raise_epoch(1, 40.0)
     insert(rows, replace(row(foreign_id="older", holder=None), epoch=1))
     insert(rows, replace(ACCEPTED_ROW, foreign_id="paid", epoch=1))
-    rows.raise_epoch(50.0)
+    rows.raise_epoch(2, 50.0)
     assert rows.epoch() == Epoch(2, 50.0)
     assert rows.application() == APPLICATION
     assert (rows.count_frozen("default"), rows.count_frozen("other")) == (2, 0)
