@@ -83,6 +83,11 @@ MISTAKES: Final = (
         Bounds(faults=("back", "operator")),
         "A body of a worker that has not seen the journal go back is accepted later than A3 says.",
     ),
+    Mistake(
+        "an old none counts",
+        Bounds(faults=("free",), late_times=(0, _BLIND)),
+        'A "none" counts although AlphaPo may have freed the id: the row is settled, asked for again, and paid twice.',
+    ),
 )
 COVERED: Final = (
     Mistake(
@@ -99,11 +104,6 @@ COVERED: Final = (
         "a stale no counts",
         Bounds(faults=("lapse",), workers=2, depth=13),
         "A refusal counts from a worker that lost the row: the lapse has put the row in doubt.",
-    ),
-    Mistake(
-        "an old none counts",
-        Bounds(faults=("free",), late_times=(0, _BLIND)),
-        'A "none" counts after AlphaPo may have freed the id: earlier look-ups have shown what it had.',
     ),
 )
 """Mistakes that other rules cover within these bounds."""
