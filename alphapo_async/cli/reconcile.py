@@ -235,7 +235,8 @@ def _show(summary: dict[str, Any], *, as_json: bool) -> None:
     elif summary["missing_here"]:
         say(
             console,
-            "Look into what is missing here first: AlphaPo has paid it, or will, and this journal did not request it.",
+            "Look into what is missing here first: this journal did not request it, and AlphaPo has paid it, or will, unless its status "
+            "is cancelled, declined or failed.",
         )
 
 

@@ -80,6 +80,7 @@ def test_differences_are_lines_and_theft_comes_first(books: Books) -> None:
     ]
     assert (result.exit_code, lines[0]["foreign_id"]) == (1, "stolen")
     assert "Look into what is missing here first" in result.stderr
+    assert "unless its status is cancelled, declined or failed" in result.stderr
     *findings, summary = map(json.loads, books.against("--json").stdout.splitlines())
     assert [one["finding"] for one in findings] == ["missing_here", "different", "different"]
     assert (summary["summary"]["missing_here"], summary["summary"]["exit_code"]) == (1, 1)
