@@ -132,8 +132,8 @@ class ResultsFile:
                 if (stranger := _stranger(lines, is_ours)) is not None:
                     raise self._refused(
                         f"holds the result of foreign_id {stranger[:_SHOWN]!r}, which the rows to be paid do not have",
-                        "If that row was taken out of the input, put it back (what was paid is not paid again) or move these results "
-                        "away; if they are another batch's, ",
+                        "If that row was taken out of the input because its funds were released, leave it out, and move these results "
+                        "away; if by mistake, put it back: what was paid is not paid again. If these results are another batch's, ",
                     )
             except csv.Error:
                 raise self._refused("is not a results file of `alphapo batch`") from None

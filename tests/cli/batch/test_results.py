@@ -208,6 +208,16 @@ def test_a_file_that_is_not_this_batch_s_results_is_refused_and_left_as_it_is(
     assert path.read_bytes() == data
 
 
+def test_a_row_that_was_taken_out_because_its_funds_were_released_is_not_to_be_put_back(tmp_path: Path) -> None:
+    """The report of the run before advises to take it out: put back, it would be paid."""
+    path = tmp_path / "results.csv"
+    path.write_text(f"{HEADER}a,accepted,7,processing,,2,,\nx,not_sent,,,,3,,\n", encoding="utf-8")
+    with pytest.raises(
+        ConfigurationError, match="because its funds were released, leave it out, and move these results away"
+    ):
+        ResultsFile(path, is_ours)
+
+
 def test_a_file_that_was_refused_is_let_go_of(tmp_path: Path) -> None:
     """Whoever it belongs to can take it at once."""
     path = tmp_path / "results.csv"
