@@ -18,6 +18,7 @@ from alphapo_async.engine.lease import Lease
 from alphapo_async.engine.recorder import Recorder
 from alphapo_async.engine.registry import Registry
 from alphapo_async.journal import Journal
+from alphapo_async.journal.stored_rows import UnreadableRow
 from alphapo_async.supervisor import Supervisor
 
 __all__ = ["Claims"]
@@ -180,11 +181,15 @@ class Claims:
         """
         rows, self._to_return = self._to_return, {}
         try:
-            returning = (self._recorder.apply(row, Returned(row.holder or "", row.claim)) for row in rows.values())
-            await asyncio.gather(*returning)
+            await asyncio.gather(*map(self._return, rows.values()))
         except BaseException:
             self._to_return = rows | self._to_return
             raise
+
+    async def _return(self, row: Row) -> None:
+        """Return a row. One that only a newer release can read by now is left to that release, for when this worker has ended."""
+        with contextlib.suppress(UnreadableRow):
+            await self._recorder.apply(row, Returned(row.holder or "", row.claim))
 
     def _set_aside(self, flights: list[Flight], *, is_final: bool) -> None:
         self._ready.clear()

@@ -42,6 +42,7 @@ from alphapo_async.engine.epoch_watch import EpochWatch
 from alphapo_async.engine.lease import Lease
 from alphapo_async.engine.observer import Observer
 from alphapo_async.journal import Journal, Outbox, is_shared
+from alphapo_async.journal.stored_rows import UnreadableRow
 from alphapo_async.supervisor import Supervisor
 
 __all__ = ["Recorder"]
@@ -458,13 +459,16 @@ class Recorder:
         rows = list(self._acceptances.values())
         for first in range(0, len(rows), _RECORDED_AGAIN_AT_ONCE):
             some = rows[first : first + _RECORDED_AGAIN_AT_ONCE]
-            await asyncio.gather(
-                *(self._journal.update(row.account, row.foreign_id, self._remembering(row)) for row in some)
-            )
+            await asyncio.gather(*map(self._remember, some))
         # A release may be lost, too: the journal then names this worker as the holder, and it does nothing for the row.
         for row in await self._journal.find_held(self._lease.worker, _RECORDED_AGAIN_AT_ONCE):
             if row.foreign_id not in self._flights:
                 await self.free(row)
+
+    async def _remember(self, row: Row) -> None:
+        """Record an acceptance again; a row that only a newer release can read by now is left to that release."""
+        with contextlib.suppress(UnreadableRow):
+            await self._journal.update(row.account, row.foreign_id, self._remembering(row))
 
     def _remembering(self, row: Row) -> Change:
         """Return the change that adds a remembered acceptance, and nothing where the journal knows it."""

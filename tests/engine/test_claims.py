@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from copy import deepcopy
@@ -794,3 +795,20 @@ async def test_a_row_that_was_paid_while_the_wall_clock_was_set_forward_does_not
         await claims.refill(1)
         assert claims.begin_next() is None
     assert wires[0].posts == 0
+
+
+async def test_a_row_that_only_a_newer_release_can_read_is_not_returned_for_ever(tmp_path: Path) -> None:
+    """The newer release takes it over once this worker has ended; meanwhile this worker pays the other rows."""
+    path, wire = tmp_path / "journal.db", Wire()
+    async with client(wire, journal=path, policy=POLICY, _runtime=real_world()) as alphapo:
+        await enqueue(alphapo, "a")
+        claims = alphapo._engine.claims
+        assert await claims.refill(1) == 1
+        with contextlib.closing(sqlite3.connect(path)) as newer:
+            newer.execute("update withdrawals set rest = json_set(cast(rest as text), '$.hold_until', 1.0)")
+            newer.commit()
+        await claims.give_back()
+        await enqueue(alphapo, "b")
+        async with working(alphapo, 1):
+            await asyncio.sleep(0.3)
+    assert set(wire.bodies) == {"b"}

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
@@ -36,7 +37,7 @@ from alphapo_async.journal.memory import MemoryJournal
 from tests.support import postgres
 from tests.support.engines import engine_of
 from tests.support.virtual import run
-from tests.support.wire import Standby, Wire
+from tests.support.wire import Standby, Wire, client, real_world, request
 
 # ── what is written down ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -786,3 +787,23 @@ def test_the_rows_of_a_worker_that_is_gone_are_in_doubt_unless_they_were_not_beg
         return found
 
     assert run(story()) == [(None, None, 0), (None, 9.0, 1)]
+
+
+async def test_an_acceptance_that_only_a_newer_release_can_read_stops_no_round(tmp_path: Path) -> None:
+    """After the journal went back each round recorded it again, and failed: the worker never sent again."""
+    path = tmp_path / "journal.db"
+    async with client(Wire(), journal=path, _runtime=real_world()) as alphapo:
+        await alphapo.withdraw(request("a"))
+        await alphapo.withdraw(request("b"))
+        await alphapo._engine.journal.find("default", "a")
+        with contextlib.closing(sqlite3.connect(path)) as newer:
+            newer.execute(
+                "update withdrawals set rest = json_set(cast(rest as text), '$.hold_until', 1.0) where foreign_id = 'a'"
+            )
+            newer.execute("update withdrawals set state = 'open', counted_as = 'open' where foreign_id = 'b'")
+            newer.commit()
+        await alphapo._engine.journal.raise_epoch(1.0)
+        await alphapo._engine.recorder.epochs.look()
+        row = await alphapo._engine.journal.find("default", "b")
+        assert row is not None
+        assert row.state == "accepted"
