@@ -65,7 +65,10 @@ def unfreeze(
         raise click.UsageError("Pass one of FOREIGN_ID, --all and --nothing-lost.")
     opened = journal_named(name, os.environ)
     if nothing_lost:
-        count = with_journal(opened, lambda opened: opened.equate_epochs())
+        said = ": ".join(filter(None, (by, because)))
+        what = f"nothing was lost when the journal went back, by {said}"
+        line = Entry(time.time(), "unfrozen", what, release=__version__)
+        count = with_journal(opened, lambda opened: opened.equate_epochs(line))
         echo(f"Nothing was lost: {counted(count, 'earlier row counts', 'earlier rows count')} as before.")
         return
     if not because:

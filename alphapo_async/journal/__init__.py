@@ -152,8 +152,12 @@ class Journal(Protocol):
         """Begin another epoch, for a journal that went back in time, and return it: open rows are frozen from now on."""
         ...
 
-    async def equate_epochs(self) -> int:
-        """Declare that nothing was lost when the present epoch began: count the rows of the epoch before to it; return how many."""
+    async def equate_epochs(self, line: Entry) -> int:
+        """Declare that nothing was lost when the present epoch began: count the rows of the epoch before to it; return how many.
+
+        Args:
+            line: is added to the history of each of them, under its next number.
+        """
         ...
 
     async def count_frozen(self, account: str) -> int:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.claims import Claim, ClaimedRows
 from alphapo_async.core.evidence import Claimed, Revision
-from alphapo_async.core.history import Change, Entry, merged
+from alphapo_async.core.history import Change, Entry, merged, noted
 from alphapo_async.core.models import Totals, Withdrawal
 from alphapo_async.core.next_step import due_at
 from alphapo_async.core.row import Epoch, Row, State, counted_as, has_expired, is_fresh, is_frozen, seen_in
@@ -258,8 +258,8 @@ class MemoryJournal:
                 self._unseen[name] = rows[name], row
         return self.epoch
 
-    async def equate_epochs(self) -> int:
-        """Declare that nothing was lost when the present epoch began; return how many rows are no longer frozen."""
+    async def equate_epochs(self, line: Entry) -> int:
+        """Declare that nothing was lost when the present epoch began; return how many rows that concerns, each with this line."""
         number, counted = self.epoch.number, 0
         self.epoch = Epoch(number)
         for rows in (self._open, self._settled):
@@ -267,7 +267,8 @@ class MemoryJournal:
                 seen, before = self._unseen.get(name, (row, row))
                 known = before if row is seen else row
                 if known.epoch == number - 1 and known.state not in ("accepted", "failed"):
-                    known = replace(known, epoch=number)
+                    known, lines = noted(replace(known, epoch=number), (line,))
+                    self._history[name] = (*self._history.get(name, ()), *lines)
                     counted += 1
                 rows[name] = seen_in(known, self.epoch)
         return counted

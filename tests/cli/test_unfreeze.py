@@ -117,10 +117,12 @@ def test_a_row_that_is_settled_meanwhile_is_not_reported_as_unfrozen(path: Path)
 
 
 def test_nothing_was_lost(path: Path) -> None:
-    """Every row counts as before."""
-    result = invoke("journal", "unfreeze", "--nothing-lost", "--journal", str(path))
+    """Every row counts as before, and its history says who said so."""
+    result = invoke("journal", "unfreeze", "--nothing-lost", *WHY, "--journal", str(path))
     assert result.stdout.startswith("Nothing was lost: 3 earlier rows count as before.")
     assert row(path, "a").epoch == 1
+    said = "nothing was lost when the journal went back, by anna: not in the export"
+    assert said in invoke("journal", "show", "a", "--journal", str(path)).stdout
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ async def test_every_process_that_has_the_file_open_can_use_it_no_more(both: dic
             journal.swap(ACCOUNT, "name", None, "text"),
             journal.forget(ACCOUNT, "paid", lambda row: (row, ()), keeps_history=True),
             journal.raise_epoch(1.0),
-            journal.equate_epochs(),
+            journal.equate_epochs(Entry(1.0, "unfrozen", "nothing was lost")),
             journal.find(ACCOUNT, "paid"),
             journal.totals(ACCOUNT),
         ):

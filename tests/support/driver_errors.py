@@ -11,6 +11,7 @@ from typing import Any, Final
 import asyncpg
 
 from alphapo_async.core.claims import Claim
+from alphapo_async.core.history import Entry
 from alphapo_async.journal import VERBS
 from alphapo_async.journal.copying import Register
 from tests.support.journal_suite import ACCOUNT, LOST, asked, buried, learn
@@ -50,7 +51,7 @@ def verbs(journal: Any) -> dict[str, Callable[[], Awaitable[Any]]]:
         "history": lambda: journal.history(ACCOUNT, "old"),
         "totals": lambda: journal.totals(ACCOUNT),
         "raise_epoch": lambda: journal.raise_epoch(0.0),
-        "equate_epochs": journal.equate_epochs,
+        "equate_epochs": lambda: journal.equate_epochs(Entry(1.0, "unfrozen", "nothing was lost")),
         "count_frozen": lambda: journal.count_frozen(ACCOUNT),
         "remember": lambda: journal.remember(ACCOUNT, "n", "t"),
         "recall": lambda: journal.recall(ACCOUNT, "n"),

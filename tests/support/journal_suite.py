@@ -471,13 +471,15 @@ class JournalSuite:
         await learn(journal, "theirs", asked("theirs"), account="another")
         before = await journal.totals(ACCOUNT)
         await journal.raise_epoch(50.0)
-        assert await journal.equate_epochs() == 3
+        line = Entry(60.0, "unfrozen", "nothing was lost, as anna says", release="1")
+        assert await journal.equate_epochs(line) == 3
         assert journal.epoch == Epoch(1)
         assert [await journal.count_frozen(account) for account in (ACCOUNT, "another")] == [0, 0]
         for row in (left, refused):
             found = await journal.find(ACCOUNT, row.foreign_id)
-            assert same(found, replace(row, epoch=1))
+            assert same(found, replace(row, epoch=1, lines=row.lines + 1, counted=()))
             assert found is not None
+            assert (await journal.history(ACCOUNT, row.foreign_id))[-1] == replace(line, number=found.lines)
             assert not is_frozen(found)
             assert not is_stale_no(found)
         assert await journal.totals(ACCOUNT) == before
@@ -489,7 +491,7 @@ class JournalSuite:
         await record(journal, "older", 60.0)
         assert (await journal.raise_epoch(70.0)).number == 2
         assert await journal.count_frozen(ACCOUNT) == 2
-        assert await journal.equate_epochs() == 1
+        assert await journal.equate_epochs(Entry(80.0, "unfrozen", "nothing was lost")) == 1
         oldest, older = await journal.find_open(ACCOUNT, None, 9)
         assert [is_frozen(oldest), is_frozen(older)] == [True, False]
         assert await journal.count_frozen(ACCOUNT) == 1

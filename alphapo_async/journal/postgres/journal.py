@@ -470,12 +470,12 @@ class PostgresJournal:
 
         return await self._ask(begin)
 
-    async def equate_epochs(self) -> int:
-        """Declare that nothing was lost when the present epoch began; return how many rows that concerns."""
+    async def equate_epochs(self, line: Entry) -> int:
+        """Declare that nothing was lost when the present epoch began; return how many rows that concerns, each with this line."""
 
         async def equate(fetch: Fetch) -> int:
             await self._look(fetch)
-            [found] = await fetch(self._sql["equate_epochs"])
+            [found] = await fetch(self._sql["equate_epochs"], line.at, line.kind, line.what, line.release)
             self._known.clear()
             await self._look(fetch)
             return int(found["count"])

@@ -233,13 +233,18 @@ where epoch_number = $1
 returning {durable}
 
 -- equate_epochs --
--- Count the rows of the epoch before to the present one: nothing was lost between them.
+-- Count the rows of the epoch before to the present one, each with a line more: nothing was lost between them.
 with equal as (
   update {s}.journal set epoch_since = null returning epoch_number
 ), counted as (
-  update {s}.withdrawals w set epoch = w.epoch + 1, row_version = row_version + 1 from equal
+  update {s}.withdrawals w set epoch = w.epoch + 1, row_version = row_version + 1,
+    rest = ({legible}::jsonb || jsonb_build_object('lines', coalesce(({legible} ->> 'lines')::int4, 0) + 1) - 'counted')::json
+  from equal
   where w.epoch + 1 = equal.epoch_number and state not in ('accepted', 'failed')
-  returning w.id
+  returning w.id, (rest ->> 'lines')::int4 as number
+), noted as (
+  insert into {s}.history (withdrawal_id, number, at, kind, what, reply, release, count)
+  select id, number, $1::float8, $2::text, $3::text, '', $4::text, 1 from counted
 )
 select count(*) as count, {durable} from counted
 

@@ -121,9 +121,9 @@ class FileConnection:
         self.rows.raise_epoch(number, now)
         return self._read_epoch()
 
-    def equate_epochs(self) -> int:
-        """Count the rows of the epoch before to the present one."""
-        count = self.rows.equate_epochs()
+    def equate_epochs(self, line: Entry) -> int:
+        """Count the rows of the epoch before to the present one, each with this line."""
+        count = self.rows.equate_epochs(line)
         self._read_epoch()
         return count
 

@@ -246,9 +246,9 @@ class SqliteJournal:
 
         return await self._ask(begin, writes=True)
 
-    async def equate_epochs(self) -> int:
-        """Declare that nothing was lost when the present epoch began; return how many rows that concerns."""
-        return await self._ask(lambda file: file.equate_epochs(), writes=True)
+    async def equate_epochs(self, line: Entry) -> int:
+        """Declare that nothing was lost when the present epoch began; return how many rows that concerns, each with this line."""
+        return await self._ask(lambda file: file.equate_epochs(line), writes=True)
 
     async def count_frozen(self, account: str) -> int:
         """Return how many open rows are of an earlier epoch."""

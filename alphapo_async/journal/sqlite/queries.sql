@@ -218,10 +218,24 @@ select epoch_number, epoch_since from journal
 -- Begin the epoch of this number, for a journal that went back; once more where it has begun: that may never have been flushed.
 update journal set epoch_number = ?, epoch_since = ? where epoch_number <= ?
 
+-- part lines --
+-- Return how many lines the history of a row has.
+coalesce(json_extract(cast(rest as text), '$.lines'), 0)
+
+-- part equal --
+-- Hold for a row of the epoch before that the freeze concerns.
+epoch + 1 = (select epoch_number from journal) and state not in ('accepted', 'failed')
+
+-- note_equal --
+-- Add a line to the history of each row that `equate_rows` counts to the present epoch.
+insert into history (withdrawal_id, number, at, kind, what, reply, release, count)
+select id, {lines} + 1, ?, ?, ?, x'', ?, 1 from withdrawals where {equal}
+
 -- equate_rows --
--- Count the rows of the epoch before to the present one: nothing was lost between them.
-update withdrawals set epoch = epoch + 1
-where epoch + 1 = (select epoch_number from journal) and state not in ('accepted', 'failed')
+-- Count the rows of the epoch before to the present one, each with a line more: nothing was lost between them.
+update withdrawals set epoch = epoch + 1,
+  rest = cast(json_remove(json_set(cast(rest as text), '$.lines', {lines} + 1), '$.counted') as blob)
+where {equal}
 
 -- equate_epochs --
 -- Record that no id was forgotten when the present epoch began.

@@ -271,8 +271,9 @@ class SqliteRows:
         """Begin the epoch of this number, unless a later one has begun."""
         self._run("raise_epoch", number, now, number)
 
-    def equate_epochs(self) -> int:
-        """Count the rows of the epoch before to the present one; return how many there were."""
+    def equate_epochs(self, line: Entry) -> int:
+        """Count the rows of the epoch before to the present one, each with this line; return how many there were."""
+        self._run("note_equal", line.at, line.kind, line.what, line.release)
         count = self._run("equate_rows").rowcount
         self._run("equate_epochs")
         return count

@@ -385,7 +385,7 @@ def test_an_epoch_is_raised_and_declared_equal(file: FileConnection, open_file: 
         assert learn(file, "f", LOST).epoch == 0
         file.write()
         assert file.rows.count_frozen(ACCOUNT) == 1
-        assert file.equate_epochs() == 1
+        assert file.equate_epochs(Entry(60.0, "unfrozen", "nothing was lost")) == 1
         assert learn(file, "f", LOST).epoch == 1
     assert file.rows.count_frozen(ACCOUNT) == 0
 

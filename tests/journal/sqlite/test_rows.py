@@ -171,7 +171,7 @@ def test_an_epoch_freezes_open_rows_until_it_is_declared_equal(rows: SqliteRows)
     assert rows.epoch() == Epoch(2, 50.0)
     assert rows.application() == APPLICATION
     assert (rows.count_frozen("default"), rows.count_frozen("other")) == (2, 0)
-    assert rows.equate_epochs() == 1
+    assert rows.equate_epochs(Entry(60.0, "unfrozen", "nothing was lost")) == 1
     assert rows.epoch() == Epoch(2)
     assert rows.count_frozen("default") == 1
     assert [is_frozen(one) for one in rows.find_open("default", None, 9)] == [True, False]

@@ -464,9 +464,9 @@ class Storage:
         """Begin another epoch."""
         return await self._do("raise epoch", "", lambda: self.disk.raise_epoch(now), writes=True)
 
-    async def equate_epochs(self) -> int:
+    async def equate_epochs(self, line: Entry) -> int:
         """Declare two epochs equal."""
-        return await self._do("equate epochs", "", self.disk.equate_epochs, writes=True)
+        return await self._do("equate epochs", "", lambda: self.disk.equate_epochs(line), writes=True)
 
     async def count_frozen(self, account: str) -> int:
         """Count what is frozen."""
