@@ -121,7 +121,11 @@ def _connect_to_read(path: Path, wait: BusyWait) -> sqlite3.Connection:
     for way in ways:
         with contextlib.suppress(sqlite3.Error), contextlib.ExitStack() as undo:
             connection = sqlite3.connect(
-                f"file:{quote(str(path))}?{way}", timeout=SLICE, isolation_level=None, check_same_thread=False, uri=True
+                f"file:{quote(bytes(path))}?{way}",
+                timeout=SLICE,
+                isolation_level=None,
+                check_same_thread=False,
+                uri=True,
             )
             undo.callback(connection.close)
             wait.run(partial(_check_kind, connection, path, may_be_empty=False))

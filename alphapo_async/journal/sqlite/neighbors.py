@@ -59,7 +59,7 @@ def neighbors_with(path: Path, account: str, host: str, foreign_ids: Sequence[st
 def _known(path: Path, account: str, host: str, foreign_ids: Sequence[str]) -> list[str]:
     """Return the foreign_ids that a journal knows; none where the file is no journal, or cannot be read."""
     with contextlib.suppress(sqlite3.Error):
-        uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+        uri = f"file:{quote(bytes(path.absolute()))}?mode=ro"  # bytes: a name need not be UTF-8
         with contextlib.closing(sqlite3.connect(uri, timeout=_WAIT, uri=True)) as connection:
             return [str(one) for (one,) in connection.execute(_FOUND, (account, host, json.dumps(foreign_ids)))]
     return []

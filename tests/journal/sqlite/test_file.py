@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -322,9 +323,9 @@ def written(path: Path, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["truncate", "wal"])
 def test_a_file_on_a_read_only_mount_can_be_read(tmp_path: Path, mode: str) -> None:
-    """By whoever says that nothing will be written; in either journal mode, also under a name that means something in a URL."""
+    """By whoever says that nothing will be written; in either journal mode, also under a name that a URL has to escape, byte by byte."""
     with mounted(tmp_path):
-        path = tmp_path / "pay?outs #1.db"
+        path = tmp_path / os.fsdecode(b"pay?outs #1 M\xe4rz.db")
         written(path, mode)
         make_read_only(tmp_path)
         with contextlib.closing(connect(path, reads_only=True)) as connection:

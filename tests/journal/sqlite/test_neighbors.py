@@ -45,6 +45,16 @@ async def test_what_another_journal_has_paid_is_found(tmp_path: Path) -> None:
     assert not own.exists()
 
 
+async def test_a_journal_whose_name_is_not_in_utf_8_is_looked_into_like_any_other(tmp_path: Path) -> None:
+    """Such as one from an old share: its name must not stop the payments of every other file in the folder."""
+    paid = tmp_path / os.fsdecode(b"M\xe4rz.csv.journal.db")
+    with RunningSandbox() as running:
+        async with running.client(journal=str(paid)) as client:
+            await client.withdraw(paying("paid-1"))
+        found = neighbors_with(tmp_path / "own.journal.db", "default", host_of(running.url), ["paid-1"])
+    assert [(one.path, one.rows) for one in found] == [(paid, 1)]
+
+
 def test_what_is_no_journal_is_passed_over(tmp_path: Path) -> None:
     """Another database, a text, a folder, and a file that another process has locked."""
     (tmp_path / "text.journal.db").write_text("no database")
