@@ -74,7 +74,7 @@ class BatchReport(msgspec.Struct, frozen=True):
     survey: Survey
     outcomes: Counter[str]
     same: int
-    """Rows that were sent once, with an earlier one."""
+    """Rows that ask for the same payment as an earlier one."""
     totals: Mapping[str, Totals]
     journal: Mapping[str, Totals]
     """Of the whole journal, for the account."""
@@ -118,7 +118,7 @@ class BatchReport(msgspec.Struct, frozen=True):
 def outcome_rows(report: BatchReport) -> list[tuple[str, str]]:
     """Return the lines of a table of counts."""
     named: list[tuple[str, int]] = [(outcome.replace("_", " "), report.outcomes[outcome]) for outcome in OUTCOMES]
-    named += [("same as an earlier row, sent once", report.same), ("not tried", report.not_taken)]
+    named += [("same as an earlier row, not sent again", report.same), ("not tried", report.not_taken)]
     shown = [(name, f"{number:,}") for name, number in named if number]
     return [*shown, ("rows", f"{report.survey.rows:,}")]
 

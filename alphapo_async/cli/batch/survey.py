@@ -217,7 +217,9 @@ class Sifter:
         """Yield the results lines of rows that repeat an earlier row."""
         for later in self._index.same_again():
             if later.cells is not None:
-                about = f"The same payment as in line {later.first}, sent once."
+                about = (
+                    f"The same payment as in line {later.first}, and not sent again: this is the outcome of that line."
+                )
                 error, _, *shown = later.cells[4:]
                 yield [*later.cells[:4], f"{about} {error}".rstrip(), str(later.line), *shown]
 

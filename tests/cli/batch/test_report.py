@@ -106,7 +106,7 @@ def test_counts_are_shown_where_there_are_any() -> None:
     assert outcome_rows(result) == [
         ("accepted", "1,200"),
         ("not sent", "1"),
-        ("same as an earlier row, sent once", "4"),
+        ("same as an earlier row, not sent again", "4"),
         ("not tried", "5"),
         ("rows", "1,210"),
     ]

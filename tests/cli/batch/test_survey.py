@@ -160,10 +160,15 @@ def test_a_row_that_says_the_same_again_is_told_what_the_first_was_told(tmp_path
     sifting = Sifter(InputFile(path, read_lines), index, "number")
     sifting.survey(lambda _: None)
     assert list(sifting.same_again()) == []
-    index.tell("a", ["a", "accepted", "7", "confirmed", "", "2", "bb04", ""])
-    assert list(sifting.same_again()) == [
-        ["a", "accepted", "7", "confirmed", "The same payment as in line 2, sent once.", "4", "bb04", ""]
-    ]
+    about = "The same payment as in line 2, and not sent again: this is the outcome of that line."
+    first = (
+        ["a", "accepted", "7", "confirmed", "", "2", "bb04", ""],
+        ["a", "not_sent", "", "", "No money moved.", "2", "", ""],
+    )
+    for cells in first:  # of the second nothing was sent at all
+        index.tell("a", cells)
+        words = f"{about} {cells[4]}".rstrip()
+        assert list(sifting.same_again()) == [[*cells[:4], words, "4", *cells[6:]]]
 
 
 @pytest.mark.parametrize(
