@@ -34,7 +34,7 @@ from alphapo_async.cli.batch.report_file import ReportFile
 from alphapo_async.cli.batch.results import ResultsFile
 from alphapo_async.cli.batch.run import Job, Orders, pay_file
 from alphapo_async.cli.batch.survey import Sifter, Survey
-from alphapo_async.cli.exit_codes import Exit, nothing_sent
+from alphapo_async.cli.exit_codes import Exit, explain, nothing_sent
 from alphapo_async.cli.loop import interruptible, run
 from alphapo_async.cli.messages import row_message, warning_text
 from alphapo_async.cli.options import Access, Duration, access_options, json_option, look_up_rate_option
@@ -325,11 +325,11 @@ class _Work:
         """End the command unless AlphaPo answered and nothing is wrong.
 
         Raises:
-            AlphapoUnavailable: AlphaPo did not answer.
-            SystemExit: something is wrong: exit code 1.
+            SystemExit: something is wrong (exit code 1), or AlphaPo did not answer (3), or does not accept the key (4).
         """
-        if known.balances.error is not None:
-            raise known.balances.error
+        if (error := known.balances.error) is not None:
+            echo(f"{error} With --strict nothing is paid without that answer. {_NOTHING}", err=True)
+            sys.exit(explain(error)[1])
         for line in self._strict_refusal(known):
             echo(f"{line} {_NOTHING}", err=True)
             sys.exit(Exit.REFUSED)

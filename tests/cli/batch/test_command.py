@@ -676,6 +676,7 @@ def test_strict_needs_alphapos_list(tmp_path: Path) -> None:
             strict = invoke("batch", str(path), "--strict", *arguments, **sandbox.environment)
             assert strict.exit_code == 3
             assert "AlphaPo did not answer the currencies" in strict.output
+            assert strict.output.endswith("Nothing was sent.\n")
         refused = invoke("batch", str(path), "--strict", **{**sandbox.environment, "ALPHAPO_SECRET": "another"})
         assert refused.exit_code == 4
         assert sandbox.ledger.posts == 0
