@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any, Final
 
-__all__ = ["Scratch"]
+from alphapo_async.core.errors import AlphapoError
+
+__all__ = ["Scratch", "ScratchError"]
 
 _CACHE: Final = "pragma cache_size = -16384"  # KiB of memory, however many rows there are
+
+
+class ScratchError(AlphapoError):
+    """The temporary database cannot be used any more: its disk is full, for example."""
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise ScratchError(
+            f"A temporary file cannot be used ({error}): make room for temporary files, or name another folder in SQLITE_TMPDIR, then run "
+            "the same command again. What was sent is in the journal."
+        ) from None
 
 
 class Scratch:
@@ -28,16 +46,31 @@ class Scratch:
         return "Scratch()"
 
     def run(self, statement: str, *values: object) -> int:
-        """Run a statement; return how many rows it changed."""
-        return self._connection.execute(statement, values).rowcount
+        """Run a statement; return how many rows it changed.
+
+        Raises:
+            ScratchError: it cannot be run.
+        """
+        with _explained():
+            return self._connection.execute(statement, values).rowcount
 
     def first(self, statement: str, *values: object) -> Any:
-        """Return the first row of a query; None if there is none."""
-        return self._connection.execute(statement, values).fetchone()
+        """Return the first row of a query; None if there is none.
 
-    def each(self, statement: str, *values: object) -> Iterable[Any]:
-        """Return the rows of a query, read one by one."""
-        return self._connection.execute(statement, values)
+        Raises:
+            ScratchError: it cannot be run.
+        """
+        with _explained():
+            return self._connection.execute(statement, values).fetchone()
+
+    def each(self, statement: str, *values: object) -> Iterator[Any]:
+        """Yield the rows of a query, read one by one.
+
+        Raises:
+            ScratchError: it cannot be run.
+        """
+        with _explained():
+            yield from self._connection.execute(statement, values)
 
     def close(self) -> None:
         """Close the database; its file is removed."""

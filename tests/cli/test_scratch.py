@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 
-from alphapo_async.cli.scratch import Scratch
+import pytest
+
+from alphapo_async.cli.exit_codes import Exit, explain
+from alphapo_async.cli.scratch import Scratch, ScratchError
 
 
 def test_what_is_written_is_read_until_it_is_closed() -> None:
@@ -16,3 +19,13 @@ def test_what_is_written_is_read_until_it_is_closed() -> None:
         assert scratch.first("select y from b") is None
         assert list(scratch.each("select x from a order by x")) == [(1,), (2,), (3,)]
         assert repr(scratch) == "Scratch()"
+
+
+def test_a_full_disk_is_explained() -> None:
+    """With what to do now: it is no internal error, and says nothing about withdrawals but where they are recorded."""
+    with contextlib.closing(Scratch("create table kept (text text)")) as scratch:
+        scratch.run("pragma max_page_count = 3")
+        for use in (scratch.run, scratch.first, lambda *query: list(scratch.each(*query))):
+            with pytest.raises(ScratchError, match="make room for temporary files") as caught:
+                use("insert into kept values (?)", "x" * 100_000)
+            assert explain(caught.value) == ([str(caught.value)], Exit.UNKNOWN)
