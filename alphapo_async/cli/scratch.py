@@ -22,7 +22,9 @@ class ScratchError(AlphapoError):
 def _explained() -> Iterator[None]:
     try:
         yield
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
+        if type(error) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
+            raise  # a programming error
         raise ScratchError(
             f"A temporary file cannot be used ({error}): make room for temporary files, or name another folder in SQLITE_TMPDIR, then run "
             "the same command again. What was sent is in the journal."

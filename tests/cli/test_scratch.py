@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 
 import pytest
 
@@ -25,7 +26,17 @@ def test_a_full_disk_is_explained() -> None:
     """With what to do now: it is no internal error, and says nothing about withdrawals but where they are recorded."""
     with contextlib.closing(Scratch("create table kept (text text)")) as scratch:
         scratch.run("pragma max_page_count = 3")
+        # After a write that failed the database is damaged: it has no journal.
         for use in (scratch.run, scratch.first, lambda *query: list(scratch.each(*query))):
             with pytest.raises(ScratchError, match="make room for temporary files") as caught:
                 use("insert into kept values (?)", "x" * 100_000)
             assert explain(caught.value) == ([str(caught.value)], Exit.UNKNOWN)
+
+
+def test_a_programming_error_stays_one() -> None:
+    """It is no matter of room."""
+    with (
+        contextlib.closing(Scratch("create table kept (text text not null)")) as scratch,
+        pytest.raises(sqlite3.IntegrityError),
+    ):
+        scratch.run("insert into kept values (null)")
