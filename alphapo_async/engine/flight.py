@@ -57,7 +57,7 @@ from alphapo_async.engine.lease import Lease
 from alphapo_async.engine.limiter import QueuedRequest, RequestLimiter
 from alphapo_async.engine.observer import Observer
 from alphapo_async.engine.questions import Answered, Questions
-from alphapo_async.engine.recorder import Recorder
+from alphapo_async.engine.recorder import Offer, Recorder
 from alphapo_async.engine.refused_keys import RefusedKeys
 from alphapo_async.engine.waiters import Caller, Waiters
 from alphapo_async.journal import Journal
@@ -120,6 +120,8 @@ class Flight:
     _worked_out_at = -inf
     """When what was last recorded was worked out, by the loop's clock: the wall clock may be set meanwhile."""
     _may_stand_unheard = False
+    _offer: Offer | None = None
+    """Of what is not recorded yet."""
     _has_failed = False
     """A programming error ended one of its requests: it makes no other."""
     _counts = FlightCounts()
@@ -645,11 +647,18 @@ class Flight:
         return apply(learned, _REPORTED, now, assumptions) if self._is_reported else learned
 
     async def _write(self, evidence: Evidence) -> Row:
-        before, learned, self._worked_out_at = await self._recorder.apply_and_compare(
-            self.row, *self._unwritten, *self._report
+        before, learned = await self._store()
+        return self._on_learned(before, learned, evidence)
+
+    async def _store(self) -> tuple[Row, Row]:
+        """Record what is not recorded yet, once, though an earlier try was cancelled or not answered; return the row before and after."""
+        self._offer = offer = self._offer or Offer()
+        before, row, self._worked_out_at = await self._recorder.apply_and_compare(
+            self.row, *self._unwritten, report=self._report, offer=offer
         )
         self._unwritten.clear()
-        return self._on_learned(before, learned, evidence)
+        self._offer = None
+        return before, row
 
     def _on_learned(self, before: Row, learned: Row, evidence: Evidence, *, is_written: bool = True) -> Row:
         self._row = learned
@@ -658,9 +667,7 @@ class Flight:
 
     async def _write_again(self) -> Row:
         """Record what this flight knows of the row in a journal that has forgotten it."""
-        _, row, self._worked_out_at = await self._recorder.apply_and_compare(self.row, *self._unwritten, *self._report)
-        self._unwritten.clear()
-        return row
+        return (await self._store())[1]
 
     @property
     def owes_the_journal(self) -> bool:

@@ -25,6 +25,7 @@ from alphapo_async.core.evidence import (
     Redated,
     Remembered,
     ReplyExcerpt,
+    Reported,
     Requested,
     Returned,
     Revision,
@@ -34,6 +35,7 @@ from alphapo_async.core.models import Transaction, WithdrawalRequest
 from alphapo_async.core.results import BatchResult, FlightResult, result_of, to_outcome
 from alphapo_async.core.retry_policy import backoff
 from alphapo_async.core.row import NEGATIVE_STATES, Row, is_stale_no, seen_in
+from alphapo_async.core.row_format import to_record
 from alphapo_async.core.transitions import apply, new_row, why_not_ours
 from alphapo_async.core.version import __version__
 from alphapo_async.engine.clock import COMMIT_GRACE
@@ -45,7 +47,7 @@ from alphapo_async.journal import Journal, Outbox, is_shared
 from alphapo_async.journal.stored_rows import UnreadableRow
 from alphapo_async.supervisor import Supervisor
 
-__all__ = ["Recorder"]
+__all__ = ["Offer", "Recorder"]
 
 _LATE_WRITE: Final = "late write"
 _OWED_PAUSE: Final = 1.0  # seconds before the journal is offered again what it would not take
@@ -62,6 +64,24 @@ _Changed: TypeAlias = tuple[Row, Sequence[Entry]]
 
 def _always() -> bool:
     return True
+
+
+class Offer:
+    """Evidence on its way to the journal. Offered again, it is not added twice where the journal took it and the answer was lost."""
+
+    __slots__ = ("before", "count", "made", "worked_out_at")
+
+    def __init__(self) -> None:
+        self.before: Row | None = None
+        self.made: Row | None = None
+        """The row that the journal was last handed."""
+        self.count = 0
+        """Pieces of evidence in it."""
+        self.worked_out_at = 0.0
+
+    def stands(self, known: Row | None) -> bool:
+        """Return whether the journal has exactly the row that it was handed."""
+        return self.made is not None and known is not None and to_record(known) == to_record(self.made)
 
 
 class Recorder:
@@ -263,25 +283,39 @@ class Recorder:
         """
         return (await self.apply_and_compare(row, *evidence))[1]
 
-    async def apply_and_compare(self, row: Row, *evidence: Evidence) -> tuple[Row, Row, float]:
+    async def apply_and_compare(
+        self, row: Row, *evidence: Evidence, report: tuple[Reported, ...] = (), offer: Offer | None = None
+    ) -> tuple[Row, Row, float]:
         """Do as `apply`; return the row before, the row after, and when the change was worked out, by the loop's clock.
 
         The row before is the journal's: others may have added to it.
+
+        Args:
+            row: what is known.
+            evidence: what was learned; more of it, where it was offered before.
+            report: added with it.
+            offer: the same one where this was offered before without an answer, or cancelled.
         """
-        time = asyncio.get_running_loop().time
-        before, worked_out_at = row, 0.0
+        time, offered = asyncio.get_running_loop().time, offer or Offer()
 
         def change(known: Row | None) -> _Changed:
-            nonlocal before, worked_out_at
             # A row that the journal has forgotten is of the epoch in which it was recorded.
-            before = seen_in(row, self._journal.epoch) if known is None else known
-            worked_out_at = time()
-            return self._changed(before, evidence)
+            found, new = seen_in(row, self._journal.epoch) if known is None else known, evidence
+            if offered.stands(known):
+                # A copy is stored once more: it may never have been flushed.
+                found, new = replace(found), evidence[offered.count :]
+            else:
+                offered.before = found
+            if new or offered.made is None:
+                offered.worked_out_at = time()
+            changed = self._changed(found, (*new, *report))
+            offered.made, offered.count = changed[0], len(evidence)
+            return changed
 
         after = await self._journal.update(row.account, row.foreign_id, change)
         if self._is_shared:
             self._keep_acceptance(after)
-        return before, after, worked_out_at
+        return offered.before or row, after, offered.worked_out_at
 
     def _changed(self, row: Row, evidence: Sequence[Evidence]) -> _Changed:
         """Return the row with this evidence, dated now, and the evidence's lines."""
@@ -359,7 +393,9 @@ class Recorder:
 
     # ── late writes ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def apply_later(self, row: Row, learned: Row, *evidence: Evidence, number: int = 1) -> None:
+    def apply_later(
+        self, row: Row, learned: Row, *evidence: Evidence, number: int = 1, offer: Offer | None = None
+    ) -> None:
         """Have it recorded in the background, a moment late; every later question to the journal finds it.
 
         What the journal would not take is offered again after a pause, each time after twice as long.
@@ -369,17 +405,25 @@ class Recorder:
             learned: what the evidence made of it; of a row that has become another meanwhile it is worked out anew.
             evidence: what was learned.
             number: how often it is offered by now.
+            offer: the same one where it was offered before.
         """
         self._observer.on_reported_early(row.foreign_id)
+        offered = offer or Offer()
 
         def change(known: Row | None) -> _Changed:
+            if known is not None and offered.stands(known):
+                return replace(known), ()  # a copy is stored once more: it may never have been flushed
             if known is row:
                 # What settles the row is dated as the row is: when it was learned, and not when it is written.
                 at = self._now() if learned.settled_at in (None, row.settled_at) else learned.settled_at
-                return noted(learned, entries_of(evidence, at, __version__))
-            return self._changed(seen_in(row, self._journal.epoch) if known is None else known, evidence)
+                changed = noted(learned, entries_of(evidence, at, __version__))
+            else:
+                changed = self._changed(seen_in(row, self._journal.epoch) if known is None else known, evidence)
+            offered.made = changed[0]
+            return changed
 
-        on_done = partial(self._on_applied_late, row, learned, evidence, number)
+        again = partial(self.apply_later, row, learned, *evidence, number=number + 1, offer=offered)
+        on_done = partial(self._on_applied_late, row, number, again)
         try:
             update = self._journal.update(row.account, row.foreign_id, change, may_lag=True)
         except Exception as error:  # noqa: BLE001 - as if the journal had not taken it
@@ -389,9 +433,7 @@ class Recorder:
         self._lagging.add(writing)
         writing.add_done_callback(on_done)
 
-    def _on_applied_late(
-        self, row: Row, learned: Row, evidence: tuple[Evidence, ...], number: int, writing: asyncio.Future[Row]
-    ) -> None:
+    def _on_applied_late(self, row: Row, number: int, again: Callable[[], None], writing: asyncio.Future[Row]) -> None:
         self._lagging.discard(writing)
         if writing.cancelled():
             return  # the loop is ending
@@ -402,7 +444,6 @@ class Recorder:
             self._supervisor.succeeded(_LATE_WRITE)
             return
         if not self._is_ending:
-            again = partial(self.apply_later, row, learned, *evidence, number=number + 1)
             self._owe(backoff(number, _OWED_PAUSE, _LONGEST_OWED_PAUSE), again)
         if not isinstance(error, JournalError):
             self._supervisor.failed(_LATE_WRITE, error)

@@ -2076,3 +2076,62 @@ def test_a_filter_of_the_log_that_raises_hides_no_attempt(caplog: pytest.LogCapt
         assert (set(outcomes), set(rows)) == ({"unknown"}, {("open", True, None)})
     else:
         assert (outcomes[-1], rows[-1]) == ("processing", ("accepted", False, None))
+
+
+class Unanswered(Durable):
+    """A journal that stores what it is handed, and whose answers take their time, or are lost while `is_losing`."""
+
+    takes = 0.0
+    is_losing = False
+
+    async def update(self, *what: Any, **how: Any) -> Row:
+        row = await super().update(*what, **how)
+        await asyncio.sleep(self.takes)
+        if self.is_losing:
+            raise JournalError("The answer was lost.", recorded=None)
+        return row
+
+
+async def lines_of(journal: Durable) -> tuple[str, int, list[str]]:
+    """Return state and attempts of the one row, and the kinds of its lines."""
+    row = await journal.find("default", "payout-17")
+    assert row is not None
+    return row.state, row.attempts, [line.kind for line in await journal.history("default", "payout-17")]
+
+
+@pytest.mark.parametrize(("reply", "state"), [(LOST, "open"), (INSUFFICIENT, "rejected")])
+def test_an_attempt_that_is_cancelled_while_it_is_recorded_has_one_line(reply: Any, state: str) -> None:
+    """Closing cancels the flight; the journal stores the attempt all the same, and it is not counted twice."""
+    journal, wire = Unanswered(), Wire([reply], seconds=0.2)
+
+    async def story() -> tuple[str, int, list[str]]:
+        async with client(wire, journal=journal, close_grace=0.0) as alphapo:
+            call = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0.1)
+            journal.takes = 0.3
+            await asyncio.sleep(0.2)
+        await asyncio.gather(call, return_exceptions=True)
+        return await lines_of(journal)
+
+    assert run(story()) == (state, 1, ["request", "attempt", "released"])
+
+
+@pytest.mark.parametrize(("reply", "state"), [(LOST, "open"), (INSUFFICIENT, "rejected"), (None, "accepted")])
+def test_an_attempt_that_is_recorded_without_an_answer_has_one_line(reply: Any, state: str) -> None:
+    """It is offered again until the journal answers; what it stored the first time is not added again."""
+    journal, wire = Unanswered(), Wire([reply], seconds=0.2)
+
+    async def story() -> tuple[str, int, list[str]]:
+        async with client(wire, journal=journal, policy=RetryPolicy.none()) as alphapo:
+            call = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0.1)
+            journal.is_losing = True
+            await asyncio.sleep(20)
+            journal.is_losing = False
+            await asyncio.sleep(60)
+            await asyncio.gather(call, return_exceptions=True)
+            return await lines_of(journal)
+
+    found, attempts, kinds = run(story())
+    assert (found, attempts) == (state, 1)
+    assert (kinds.count("attempt"), len(kinds)) == (1, len(set(kinds)))

@@ -32,6 +32,7 @@ from alphapo_async.core.row import Row, is_frozen
 from alphapo_async.core.transitions import apply
 from alphapo_async.engine.engine import Engine
 from alphapo_async.engine.flight import Flight
+from alphapo_async.engine.recorder import Offer
 from alphapo_async.journal import open_journal
 from alphapo_async.journal.memory import MemoryJournal
 from tests.support import postgres
@@ -807,3 +808,57 @@ async def test_an_acceptance_that_only_a_newer_release_can_read_stops_no_round(t
         row = await alphapo._engine.journal.find("default", "b")
         assert row is not None
         assert row.state == "accepted"
+
+
+class _Unanswered(MemoryJournal):
+    """Stores what it is handed, and loses its first answers."""
+
+    is_shared = True
+    lost = 1
+
+    async def update(self, *what: Any, **how: Any) -> Row:
+        row = await super().update(*what, **how)
+        self.lost -= 1
+        if self.lost >= 0:
+            raise JournalError("The answer was lost.", recorded=None)
+        return row
+
+
+def test_what_is_offered_again_is_added_once() -> None:
+    """Though its first answer was lost; what was learned since is added, and counts from then."""
+
+    async def story() -> tuple[list[str], list[float], tuple[str, str]]:
+        journal = _Unanswered()
+        journal.lost = 0
+        engine, offer, times = engine_of(Wire(), journal=journal), Offer(), list[float]()
+        row = await engine.recorder.record("f", ASKED)
+        doubtful = Attempt("one", InDoubt("connection lost"), 0.0, 0.0)
+        for lost, evidence in ((1, (doubtful,)), (0, (doubtful,)), (0, (doubtful, Released("one", "closed")))):
+            journal.lost = lost
+            await asyncio.sleep(1.0)
+            with contextlib.suppress(JournalError):
+                before, after, when = await engine.recorder.apply_and_compare(row, *evidence, offer=offer)
+                times.append(when)
+        kinds = [line.kind for line in await journal.history("shop", "f")]
+        return kinds, times, (before.holder or "", after.holder or "")
+
+    assert run(story()) == (["request", "attempt", "released"], [1.0, 3.0], ("one", ""))
+
+
+def test_an_acceptance_that_is_written_late_is_added_once() -> None:
+    """Though its first answer was lost."""
+
+    async def story() -> tuple[list[str], int]:
+        journal = _Unanswered()
+        journal.lost = 0
+        engine = engine_of(Wire(), journal=journal)
+        row = await engine.recorder.record("f", ASKED)
+        journal.lost = 2
+        _learn_later(engine, row)
+        await asyncio.sleep(30)
+        await engine.recorder.flush()
+        found = await journal.find("shop", "f")
+        assert found is not None
+        return [line.kind for line in await journal.history("shop", "f")], found.attempts
+
+    assert run(story()) == (["request", "attempt"], 1)
