@@ -181,7 +181,10 @@ async def check_file(file: Path, access: Access, *, strict: bool) -> list[CheckL
     with contextlib.closing(Index()) as index:
         try:
             sifter = Sifter(InputFile(file, read_lines), index, "number")
-            survey = sifter.survey(lambda problem: lines.append(CheckLine("file", problem, Exit.REFUSED)))
+            survey = sifter.survey(
+                lambda problem: lines.append(CheckLine("file", problem, Exit.REFUSED)),
+                lambda repeated: lines.append(CheckLine("file", repeated, severity, is_warning=True)),
+            )
         except AlphapoError as error:
             return [CheckLine("file", str(error), explain(error)[1])]
         wanted = Wanted(

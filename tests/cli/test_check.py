@@ -216,6 +216,8 @@ BITCOIN = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"
         (["a,u,usdtt,made-up,1"], {}, 0, 1),
         ([f"a,u,BTC,{BITCOIN},1"], {"balances": {"BTC": "0.5"}}, 0, 1),
         ([f"a,u,BTC,{BITCOIN},-1"], {}, 1, 1),
+        ([f"a,u,BTC,{BITCOIN},1", f"a,u,BTC,{BITCOIN},1.0"], {}, 0, 1),
+        ([f"a,u,BTC,{BITCOIN},1", f"a,u,BTC,{BITCOIN},2"], {}, 1, 1),
         (['a,"u'], {}, 2, 2),
         ([f"a,u,BTC,{BITCOIN},1"], {"faults": Script({"*": {"currencies": [Fault.GARBAGE] * 2}})}, 3, 3),
     ],

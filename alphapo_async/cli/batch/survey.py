@@ -125,12 +125,12 @@ class Sifter:
         self._index = index
         self._amount_format: AmountFormat = amount_format
 
-    def survey(self, on_problem: Callable[[str], None], on_row: Callable[[], None] = lambda: None) -> Survey:
+    def survey(self, on_problem: Callable[[str], None], on_repeated: Callable[[str], None] | None = None) -> Survey:
         """Read the whole file, and return its counts and sums.
 
         Args:
             on_problem: called with a sentence for every row that will not be paid.
-            on_row: called after each row.
+            on_repeated: called instead for a row that repeats an earlier one, which loses nothing by that.
 
         Raises:
             ConfigurationError: it is in the wrong form.
@@ -141,8 +141,7 @@ class Sifter:
                 survey.rows += 1
                 survey.left_out = line.left_out or survey.left_out
                 self._check_commas(line)
-                self._count(survey, line, on_problem)
-                on_row()
+                self._count(survey, line, on_problem, on_repeated or on_problem)
         return survey
 
     def _check_commas(self, line: InputLine) -> None:
@@ -153,7 +152,9 @@ class Sifter:
                 "write every number with a decimal point and no thousands separators. Nothing was sent."
             )
 
-    def _count(self, survey: Survey, line: InputLine, on_problem: Callable[[str], None]) -> None:
+    def _count(
+        self, survey: Survey, line: InputLine, on_problem: Callable[[str], None], on_repeated: Callable[[str], None]
+    ) -> None:
         request = self._checked(line)
         if isinstance(request, dict):
             survey.take_invalid(line.fields)
@@ -165,7 +166,7 @@ class Sifter:
         about = f"line {line.number}: foreign_id {request.foreign_id!r} is also in line {standing.first}, "
         if not standing.is_first and standing.is_same:
             survey.same += 1
-            on_problem(f"{about}with the same payment: it is sent only once.")
+            on_repeated(f"{about}with the same payment: it is sent only once.")
             return
         figure, currency = requested_figure(request)
         if not standing.is_first:

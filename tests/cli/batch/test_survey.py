@@ -50,9 +50,10 @@ async def add_to(names: list[str], requests: AsyncIterator[WithdrawalRequest]) -
 
 def test_the_survey_counts_and_adds_up_what_a_file_holds(tmp_path: Path) -> None:
     """Rows to be paid by asked currency, what leaves which balance, and what is not paid at all."""
-    rows: list[None] = []
-    survey = sifter(tmp_path / "f.csv").survey(lambda _: None, lambda: rows.append(None))
-    assert (survey.rows, survey.invalid, survey.same, survey.conflict, len(rows)) == (8, 3, 1, 1, 8)
+    problems, repeated = list[str](), list[str]()
+    survey = sifter(tmp_path / "f.csv").survey(problems.append, repeated.append)
+    assert (survey.rows, survey.invalid, survey.same, survey.conflict) == (8, 3, 1, 1)
+    assert (len(problems), len(repeated)) == (4, 1)
     assert survey.counts == {"BTC": 3}
     assert survey.to_pay == {"BTC": Decimal("0.85")}
     assert survey.not_to_pay == {"BTC": Decimal("0.2")}
