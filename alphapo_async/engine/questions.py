@@ -127,9 +127,15 @@ class Questions:
         """Add to a row what shows that AlphaPo has its withdrawal; any other answer proves nothing, and is noted only."""
         with contextlib.suppress(JournalError):
             if isinstance(evidence.answer, Found):
-                self._observer.on_evidence(row, await self._recorder.apply(row, evidence), evidence)
+                await self._learn(row, evidence)
             else:
                 await self._recorder.note(row, evidence)
+
+    async def _learn(self, row: Row, evidence: LookedUp) -> Row:
+        """Add an answer to a row, and report what it changed of the row on record, which others may have changed meanwhile."""
+        before, learned, _ = await self._recorder.apply_and_compare(row, evidence)
+        self._observer.on_evidence(before, learned, evidence)
+        return learned
 
     async def refresh(self, row: Row, priority: Priority = Priority.REFRESH) -> None:
         """Look up how a settled row stands now; a refresh that no caller waits for is left out where it cannot leave soon.
@@ -147,9 +153,7 @@ class Questions:
             row.foreign_id, context.signers.get(row.key_fingerprint, context.signer), priority, wait
         )
         if answered is not None:
-            evidence = LookedUp(self._lease.worker, *answered)
-            learned = await self._recorder.apply(row, evidence)
-            self._observer.on_evidence(row, learned, evidence)
+            learned = await self._learn(row, LookedUp(self._lease.worker, *answered))
             if is_no_longer_refreshed(learned):
                 self._observer.on_not_final(learned)
 

@@ -376,6 +376,27 @@ def test_a_refused_key_is_asked_about() -> None:
     assert run(story()) == 1
 
 
+def test_look_ups_at_one_time_report_what_they_show_once() -> None:
+    """Each is compared with the row on record, which the other has settled: a second event would count the withdrawal twice."""
+    events: list[Event] = []
+
+    async def story() -> None:
+        wire, journal = Wire(["accept, lost"], [HTML_502]), Durable()
+        async with client(wire, journal=journal, policy=RetryPolicy.none(), on_event=events.append) as alphapo:
+            with pytest.raises(WithdrawalUnknown):
+                await alphapo.withdraw(request())
+            wire.scripts["GET"] = []
+            await asyncio.gather(*(alphapo.look_up("payout-17") for _ in range(3)))
+            row = await journal.find("default", "payout-17")
+            assert row is not None
+            wire.scripts["GET"] = [reply(200, {"id": 7, "foreign_id": "payout-17", "status": "cancelled"})] * 7
+            await asyncio.gather(*(alphapo._questions.refresh(row) for _ in range(3)))
+
+    run(story())
+
+    assert [event.outcome for event in events if event.name == "settled"] == ["accepted", "failed"]
+
+
 def test_an_accepted_row_is_looked_up_again() -> None:
     """Its status is the newer one afterwards."""
 
