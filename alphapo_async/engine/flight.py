@@ -348,11 +348,19 @@ class Flight:
 
     async def _sign_send_and_judge(self, row: Row, permit: Permit) -> Attempt:
         """Sign and send the recorded bytes, once; return what the reply proves, and between which times bytes could leave."""
+        latest, began = self._context.clock.latest, self._context.now()
+        attempt: Attempt | None = None
         try:
-            attempt = await self._exchange(row)
-        except BaseException:
-            self._limiter.release(permit, None)
+            reply = await self._send(row)
+            until = latest()
+            attempt = Attempt(self._worker, judge_reply(reply, self._request, until), began, until, excerpt_of(reply))
+        except BaseException as error:
+            broken_off = NotSent("closed") if has_never_left(error) else InDoubt("broken off here")
+            await self._apply(Attempt(self._worker, broken_off, began, latest()))
             raise
+        finally:
+            if attempt is None:
+                self._limiter.release(permit, None)
         try:
             self._limiter.release(permit, attempt.proof)
             self._count_body(row.key_fingerprint, attempt.proof)
@@ -360,18 +368,6 @@ class Flight:
             await self._apply(attempt)
             raise
         return attempt
-
-    async def _exchange(self, row: Row) -> Attempt:
-        """Send the body, and judge the reply; record an attempt that is broken off."""
-        latest, began = self._context.clock.latest, self._context.now()
-        try:
-            reply = await self._send(row)
-            until = latest()
-            return Attempt(self._worker, judge_reply(reply, self._request, until), began, until, excerpt_of(reply))
-        except BaseException as error:
-            broken_off = NotSent("closed") if has_never_left(error) else InDoubt("broken off here")
-            await self._apply(Attempt(self._worker, broken_off, began, latest()))
-            raise
 
     def _send(self, row: Row) -> Awaitable[Reply | NoReply]:
         """Send the row's bytes, once the result is awaited. It is the one place where a withdrawal leaves."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+import msgspec
 from msgspec.structs import replace
 
 from alphapo_async.core.claims import ending_of
@@ -66,18 +67,15 @@ def _always() -> bool:
     return True
 
 
-class Offer:
+class Offer(msgspec.Struct, eq=False):
     """Evidence on its way to the journal. Offered again, it is not added twice where the journal took it and the answer was lost."""
 
-    __slots__ = ("before", "count", "made", "worked_out_at")
-
-    def __init__(self) -> None:
-        self.before: Row | None = None
-        self.made: Row | None = None
-        """The row that the journal was last handed."""
-        self.count = 0
-        """Pieces of evidence in it."""
-        self.worked_out_at = 0.0
+    before: Row | None = None
+    made: Row | None = None
+    """The row that the journal was last handed."""
+    count: int = 0
+    """Pieces of evidence in it."""
+    worked_out_at: float = 0.0
 
     def stands(self, known: Row | None) -> bool:
         """Return whether the journal has exactly the row that it was handed."""
@@ -301,7 +299,7 @@ class Recorder:
         def change(known: Row | None) -> _Changed:
             # A row that the journal has forgotten is of the epoch in which it was recorded.
             found, new = seen_in(row, self._journal.epoch) if known is None else known, evidence
-            if offered.stands(known):
+            if offered.made is not None and offered.stands(known):
                 # A copy is stored once more: it may never have been flushed.
                 found, new = replace(found), evidence[offered.count :]
             else:
@@ -411,7 +409,7 @@ class Recorder:
         offered = offer or Offer()
 
         def change(known: Row | None) -> _Changed:
-            if known is not None and offered.stands(known):
+            if offered.made is not None and known is not None and offered.stands(known):
                 return replace(known), ()  # a copy is stored once more: it may never have been flushed
             if known is row:
                 # What settles the row is dated as the row is: when it was learned, and not when it is written.

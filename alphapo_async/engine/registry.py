@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, cast
 
@@ -316,10 +316,9 @@ class Registry:
     async def _fly(self, flight: Flight, foreign_id: str) -> None:
         observer, is_cut_short = self._observer, False
         result = FlightResult(foreign_id, None, "internal error")
-        with _without_a_log(foreign_id):
+        try:
             if observer.is_listening:
                 observer.on_begun(foreign_id)
-        with _without_a_log(foreign_id):
             try:
                 result = await flight.run()
             except Exception as error:  # noqa: BLE001 - no caller may wait for ever after any error
@@ -328,13 +327,15 @@ class Registry:
                 result, is_cut_short = FlightResult(foreign_id, None, "closing"), True
             if observer.is_listening or result.why:
                 observer.on_ended(result)
+        except Exception as error:  # noqa: BLE001 - a filter of the log raised, and no caller may wait for ever after that either
+            _report_unlogged(foreign_id, error)
         if flight.owes_the_journal and not is_cut_short:
             flight.waiters.resolve(result)
-            with (
-                _without_a_log(foreign_id),
-                contextlib.suppress(asyncio.CancelledError),
-            ):  # at closing it is left as it stands
-                await self._supervisor.until_done("late write", flight.write_what_is_left)
+            try:
+                with contextlib.suppress(asyncio.CancelledError):  # at closing it is left as it stands
+                    await self._supervisor.until_done("late write", flight.write_what_is_left)
+            except Exception as error:  # noqa: BLE001 - as above
+                _report_unlogged(foreign_id, error)
         # First removed, then reported: a caller that calls again after its outcome gets a new flight.
         del self.flights[foreign_id]
         if self.ended_since is not None:
@@ -361,14 +362,9 @@ class Registry:
             await wait(grace)
 
 
-@contextlib.contextmanager
-def _without_a_log(foreign_id: str) -> Iterator[None]:
-    """Pass over a filter of the log that raises: no caller may wait for ever after that either."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - the loop's own handler reports it
-        what = f"withdrawal {foreign_id!r}: its end could not be logged: {type(error).__name__}"
-        asyncio.get_running_loop().call_exception_handler({"message": what})
+def _report_unlogged(foreign_id: str, error: Exception) -> None:
+    what = f"withdrawal {foreign_id!r}: its end could not be logged: {type(error).__name__}"
+    asyncio.get_running_loop().call_exception_handler({"message": what})
 
 
 def _is_no(outcome: Withdrawal | WithdrawalError | JournalError) -> bool:

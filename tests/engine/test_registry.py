@@ -357,6 +357,7 @@ def test_a_filter_of_the_log_that_always_raises_leaves_no_row_held(
                 row = await journal.find("default", name)
                 assert row is not None
                 found.append((row.state, row.holder, row.doubt_since is not None))
+            assert alphapo._registry.flights == {}
         return found
 
     with raising_at(caplog):
