@@ -60,14 +60,16 @@ class FixedDelayTimers:
             self._begin(loop)
         timer = Timer(loop.time() + self.seconds, callback, self._running)
         if self._timer is None:
-            self._wait_for(loop, timer.due)
+            self._wait_for(loop)
         return timer
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """What ran in another loop ended with it."""
         self._loop, self._timer, self._running = loop, None, OrderedDict()
 
-    def _wait_for(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+    def _wait_for(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for the first of them, also where a callback sets another while the timer fires."""
+        due = next(iter(self._running)).due
         self._timer = loop.call_at(due, self._fire, loop, due)
 
     def _fire(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
@@ -82,4 +84,4 @@ class FixedDelayTimers:
                     callback()
         finally:
             if self._running and self._timer is None:
-                self._wait_for(loop, next(iter(self._running)).due)
+                self._wait_for(loop)

@@ -82,6 +82,26 @@ def test_one_that_sets_the_next_is_followed_by_it() -> None:
     assert run(story()) == [1.0, 2.0, 3.0]
 
 
+def test_one_that_sets_another_does_not_delay_those_that_were_set_before() -> None:
+    """They go off when their own time is up."""
+
+    async def story() -> list[tuple[str, float]]:
+        loop, events, timers = asyncio.get_running_loop(), list[tuple[str, float]](), FixedDelayTimers(3.0)
+
+        def note(name: str, following: str | None = None) -> None:
+            events.append((name, loop.time()))
+            if following is not None:
+                timers.start(loop, partial(note, following))
+
+        timers.start(loop, partial(note, "first", "third"))
+        await asyncio.sleep(1)
+        timers.start(loop, partial(note, "second"))
+        await asyncio.sleep(9)
+        return events
+
+    assert run(story()) == [("first", 3.0), ("second", 4.0), ("third", 6.0)]
+
+
 def test_in_another_loop_it_begins_anew() -> None:
     """What was set in a loop that is gone never goes off, and does not keep what is set now from going off."""
     timers, events = FixedDelayTimers(1.0), list[str]()
