@@ -39,7 +39,7 @@ STREAK: Final = 20
 REFRESHES: Final = 10.0
 """Accepted withdrawals that one client looks up again in a second at most."""
 LONGEST_HOLD: Final = 60.0
-"""Seconds that one throttled withdrawal holds the others back at most."""
+"""Seconds that one throttled withdrawal, or refresh, holds the others back at most."""
 _RAMP: Final = 2.0
 """Bodies under way at once when sending opens again."""
 
@@ -226,8 +226,8 @@ def on_reply(
 ) -> LimiterState:
     """Return the state after the reply to a request, or its end without one."""
     if permit.priority is Priority.REFRESH:
-        hold = policy.wait_initial if retry_after is None else retry_after
-        return replace(state, refresh_at=now + hold) if what is ReplyClass.THROTTLED else state
+        until = now + min(policy.wait_initial if retry_after is None else retry_after, LONGEST_HOLD)
+        return replace(state, refresh_at=max(state.refresh_at, until)) if what is ReplyClass.THROTTLED else state
     if what is ReplyClass.DEFINITE:
         return _with_token_back(_answered(state, permit), permit, now)
     if what is ReplyClass.THROTTLED:

@@ -204,6 +204,14 @@ def test_nobody_is_held_back_for_more_than_a_minute_by_another() -> None:
     assert state.held_until == LONGEST_HOLD == 60.0
 
 
+def test_a_throttled_refresh_holds_others_back_as_long_as_any_answer_asks_and_a_minute_at_most() -> None:
+    """Ten leave in a second: a shorter pause that another one is asked for ends no longer one, and a year is not asked of all."""
+    permit, state = Permit(Priority.REFRESH), LimiterState()
+    state = on_reply(state, permit, ReplyClass.THROTTLED, 0.0, POLICY, retry_after=30.0)
+    assert on_reply(state, permit, ReplyClass.THROTTLED, 1.0, POLICY).refresh_at == 30.0
+    assert on_reply(state, permit, ReplyClass.THROTTLED, 1.0, POLICY, retry_after=3e7).refresh_at == 1.0 + LONGEST_HOLD
+
+
 def test_without_retry_after_the_first_wait_stands_in() -> None:
     """`wait_initial`; zero asked for is zero."""
     assert on_reply(LimiterState(), FIRST, ReplyClass.THROTTLED, 0.0, POLICY).held_until == POLICY.wait_initial
