@@ -12,6 +12,7 @@ import msgspec
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.cli.journal_rows import moment
+from alphapo_async.cli.options import Words
 from alphapo_async.cli.output import echo, make_console, show_table
 from alphapo_async.cli.row_fields import iso_moment
 from alphapo_async.core.replays import StoredCallback, stored_callbacks
@@ -28,7 +29,7 @@ In Python, `async with client.replay_callback("payout-17") as callback:` hands o
 
 
 @journal.command(epilog=_EPILOG)
-@click.argument("foreign_id")
+@click.argument("foreign_id", type=Words())
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with the body as AlphaPo sent it.")
 @journal_options
 def callbacks(*, foreign_id: str, as_json: bool, name: str | None, account: str | None) -> None:

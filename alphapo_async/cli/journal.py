@@ -16,7 +16,7 @@ import click
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal_rows import HISTORY_HEADS, OPEN_HEADS, history_rows, open_rows, row_pairs
 from alphapo_async.cli.loop import run
-from alphapo_async.cli.options import existing, journals_here, json_option, no_password
+from alphapo_async.cli.options import Words, existing, journals_here, json_option, no_password
 from alphapo_async.cli.output import clean, counted, echo, fitting_totals, json_text, make_console, pairs, show_table
 from alphapo_async.cli.row_fields import fields_of, line_fields, outcome_of
 from alphapo_async.cli.usage import SuggestingGroup
@@ -70,7 +70,7 @@ def login_name(user: Callable[[], str] = getpass.getuser) -> str:
 
 
 by_option: Final = click.option(
-    "--by", default=login_name, show_default="your login name", help="Your name; it is recorded."
+    "--by", default=login_name, type=Words(), show_default="your login name", help="Your name; it is recorded."
 )
 """Adds --by to a command that records an operator's decision."""
 
@@ -157,7 +157,7 @@ def journal() -> None:
 
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal show payout-17 --journal payouts.db")
-@click.argument("foreign_id")
+@click.argument("foreign_id", type=Words())
 @json_option
 @journal_options
 def show(*, foreign_id: str, as_json: bool, name: str | None, account: str | None) -> None:

@@ -30,6 +30,7 @@ from alphapo_async.settings import (
 __all__ = [
     "Access",
     "Duration",
+    "Words",
     "access_options",
     "existing",
     "journals_here",
@@ -108,6 +109,21 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # it is generic in t
         if found is None or (self._needs_unit and not found[2]) or not (self._may_be_zero or float(found[1])):
             self.fail(f"{value!r} is not a duration: write a time such as 90s, 15m, 2h or 1d.", param, ctx)
         return float(found[1]) * _UNITS[found[2] or "s"]
+
+
+class Words(click.ParamType):  # type: ignore[type-arg]  # it is generic in the newest releases only
+    """A text for the journal: bytes that are not in the terminal's encoding are refused, since no journal takes them."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it."""
+        text = str(value)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{text!r} is not in the encoding of this terminal: type it as UTF-8.", param, ctx)
+        return text
 
 
 _OPTIONS = (

@@ -13,7 +13,7 @@ import click
 
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal import account_of, account_rows, journal, journal_named, journal_options, with_journal
-from alphapo_async.cli.options import Duration
+from alphapo_async.cli.options import Duration, Words
 from alphapo_async.cli.output import counted, echo
 from alphapo_async.core.history import Entry, noted
 from alphapo_async.core.redaction import is_about, is_finished, redacted, tombstone
@@ -41,8 +41,8 @@ _YES = click.option("--yes", is_flag=True, help="Do not ask. Needed without a te
     "  alphapo journal redact --end-user-reference user-42 --journal payouts.db\n"
     "  alphapo journal redact --older-than 400d --yes --journal payouts.db"
 )
-@click.argument("foreign_id", required=False)
-@click.option("--end-user-reference", "reference", help="All withdrawals of this end user.")
+@click.argument("foreign_id", required=False, type=Words())
+@click.option("--end-user-reference", "reference", type=Words(), help="All withdrawals of this end user.")
 @click.option("--older-than", "age", type=_AGE, help="Everything settled so long ago, such as 400d.")
 @_YES
 @journal_options

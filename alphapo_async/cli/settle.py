@@ -12,6 +12,7 @@ import click
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal import account_of, by_option, journal, journal_named, journal_options, with_journal
 from alphapo_async.cli.journal_rows import moment
+from alphapo_async.cli.options import Words
 from alphapo_async.cli.output import clean, echo
 from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.evidence import OperatorDecision
@@ -28,7 +29,7 @@ __all__ = ["settle", "settle_in"]
     epilog="\b\nExample:\n  alphapo journal settle payout-17 --rejected \\\n"
     '      --because "not in AlphaPo\'s dashboard" --journal payouts.db'
 )
-@click.argument("foreign_id")
+@click.argument("foreign_id", type=Words())
 @click.option(
     "--accepted/--rejected",
     "is_accepted",
@@ -42,7 +43,7 @@ __all__ = ["settle", "settle_in"]
     help="Take --rejected although AlphaPo might still accept what was sent a short while ago.",
 )
 @by_option
-@click.option("--because", required=True, help="How you know; it is recorded.")
+@click.option("--because", required=True, type=Words(), help="How you know; it is recorded.")
 @click.option("--id", "alphapo_id", help="AlphaPo's id of it, with --accepted.")
 @click.option("--without-id", is_flag=True, help="With --accepted: AlphaPo's id could not be read.")
 @click.option("--correct", is_flag=True, help="Replace an earlier decision.")

@@ -9,7 +9,7 @@ import click
 
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.loop import run
-from alphapo_async.cli.options import Access, access_options, existing, journals_here, json_option
+from alphapo_async.cli.options import Access, Words, access_options, existing, journals_here, json_option
 from alphapo_async.cli.output import clean, echo, fits, json_text, make_console, table
 from alphapo_async.cli.row_fields import fields_of
 from alphapo_async.cli.side_by_side import contradiction, news, one_below_the_other, side_by_side, status_code
@@ -27,7 +27,7 @@ Example:
 
 
 @click.command(epilog=_STATUS_EPILOG)
-@click.argument("foreign_id")
+@click.argument("foreign_id", type=Words())
 @json_option
 @access_options
 def status(*, foreign_id: str, as_json: bool, journal: str | None, base_url: str | None, account: str | None) -> None:

@@ -12,6 +12,7 @@ import click
 
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal import account_of, by_option, journal, journal_named, journal_options, with_journal
+from alphapo_async.cli.options import Words
 from alphapo_async.cli.output import clean, counted, echo
 from alphapo_async.core.evidence import Unfrozen
 from alphapo_async.core.history import Entry, entries_of, noted
@@ -30,10 +31,10 @@ _PAGE = 500
     '  alphapo journal unfreeze payout-17 \\\n      --because "not in the export of 12:00" --journal payouts.db\n'
     "  alphapo journal unfreeze --nothing-lost \\\n      --journal postgresql://payer@db/payouts"
 )
-@click.argument("foreign_id", required=False)
+@click.argument("foreign_id", required=False, type=Words())
 @click.option("--all", "is_all", is_flag=True, help="Every frozen row of the account.")
 @by_option
-@click.option("--because", help="How you know that AlphaPo's books do not have it; it is recorded.")
+@click.option("--because", type=Words(), help="How you know that AlphaPo's books do not have it; it is recorded.")
 @click.option(
     "--anyway",
     is_flag=True,

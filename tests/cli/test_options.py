@@ -12,6 +12,7 @@ import pytest
 from alphapo_async.cli.options import (
     Access,
     Duration,
+    Words,
     access_options,
     existing,
     journals_here,
@@ -21,7 +22,7 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.contrib.pytest_plugin import RunningSandbox
 from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError
 from alphapo_async.journal import open_journal
-from tests.cli.conftest import Local
+from tests.cli.conftest import Local, invoke
 
 KEYS = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": "a-made-up-secret"}
 LOOPBACK = "http://127.0.0.1:9"
@@ -190,6 +191,31 @@ def test_zero_and_plain_numbers_are_taken_where_they_can_be_meant() -> None:
     assert Duration(needs_unit=True).convert("400d", None, None) == 34_560_000
     with pytest.raises(click.BadParameter, match="'400' is not a duration"):
         Duration(needs_unit=True).convert("400", None, None)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status", "F"),
+        ("journal", "show", "F"),
+        ("journal", "callbacks", "F"),
+        ("journal", "redact", "F"),
+        ("journal", "redact", "--end-user-reference", "F"),
+        ("journal", "settle", "F", "--rejected", "--because", "seen"),
+        ("journal", "settle", "f", "--rejected", "--because", "F"),
+        ("journal", "settle", "f", "--rejected", "--because", "seen", "--by", "F"),
+        ("journal", "unfreeze", "F", "--because", "seen"),
+        ("journal", "unfreeze", "f", "--because", "F"),
+    ],
+    ids=" ".join,
+)
+def test_a_word_that_no_journal_takes_is_the_word_s_fault(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """A terminal in another encoding types such words; the journal was reported as one that cannot be used."""
+    words = [os.fsdecode(b"M\xe4rz") if word == "F" else word for word in command]
+    result = invoke(*words, "--journal", str(tmp_path / "payouts.db"), **KEYS, ALPHAPO_BASE_URL=LOOPBACK)
+    assert result.exit_code == 2
+    assert r"'M\udce4rz' is not in the encoding of this terminal" in " ".join(result.stderr.split())
+    assert Words().convert("M\xe4rz", None, None) == "M\xe4rz"
 
 
 def test_the_journals_of_a_folder_are_named_as_options(tmp_path: Path) -> None:
