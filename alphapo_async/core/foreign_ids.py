@@ -34,7 +34,8 @@ def derive_foreign_id(*parts: str | int | UUID) -> str:
         raise InvalidRequest({"parts": "are missing: name the payment, as your own books do."})
     digest = hashlib.sha256()
     for part in parts:
-        text = str(part) if isinstance(part, int | UUID) and not isinstance(part, bool) else part
+        is_named = isinstance(part, int | UUID) and not isinstance(part, bool)
+        text = (str(int(part)) if isinstance(part, int) else str(part)) if is_named else part
         if not isinstance(text, str) or not text:
             raise InvalidRequest(
                 {"parts": f"must be text, numbers or UUIDs, and not empty; one is {type(part).__name__}."}

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 from uuid import UUID
 
 import msgspec
@@ -264,15 +264,18 @@ def _is_plain(request: WithdrawalRequest) -> bool:
 def _take_texts(request: WithdrawalRequest) -> None:
     """Keep an int or UUID as the text it is written as, and an enumeration's text as mere text."""
     for name in ("foreign_id", "tag"):
-        value: object = getattr(request, name)
-        if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _BITS:
-            force_setattr(request, name, str(int(value)))
-        elif isinstance(value, UUID):
-            force_setattr(request, name, str(value))
+        force_setattr(request, name, _text_of_number(getattr(request, name)))
     for name in (*_REQUIRED_TEXTS, *_OPTIONAL_TEXTS, "tag"):
         value = getattr(request, name)
         if isinstance(value, str) and type(value) is not str:
             force_setattr(request, name, str.__str__(value))
+
+
+def _text_of_number(value: object) -> object:
+    """Return an int or UUID as the text it is written as; anything else as it is."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _BITS:
+        return str(int(value))  # of a member of an enumeration the number, and not the name
+    return str(value) if isinstance(value, UUID) else value
 
 
 def foreign_id_text(foreign_id: object) -> str:
@@ -281,10 +284,10 @@ def foreign_id_text(foreign_id: object) -> str:
     Raises:
         InvalidRequest: no withdrawal can have it.
     """
-    text = str(foreign_id) if isinstance(foreign_id, int | UUID) and not isinstance(foreign_id, bool) else foreign_id
+    text = _text_of_number(foreign_id)
     if problem := problem_of_id(text):
         raise InvalidRequest({"foreign_id": problem})
-    return str(text)
+    return str.__str__(cast("str", text))
 
 
 _IDS = ("foreign_id", "end_user_reference")

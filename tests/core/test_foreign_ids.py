@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,7 @@ def test_a_name_is_the_same_in_every_release() -> None:
 def test_numbers_and_uuids_are_what_they_are_written_as() -> None:
     """An engine may hand them back as text."""
     assert derive_foreign_id("refund", 17, ID) == derive_foreign_id("refund", "17", str(ID))
+    assert derive_foreign_id("refund", Enum("Number", {"A": 17}, type=int).A) == derive_foreign_id("refund", 17)
 
 
 @given(PARTS, PARTS)

@@ -710,6 +710,19 @@ def test_a_foreign_id_is_a_text(foreign_id: object, text: str) -> None:
     assert foreign_id_text(foreign_id) == text
 
 
+@pytest.mark.parametrize("member", [Enum("Number", {"A": 17}, type=int).A, Enum("Text", {"A": "17"}, type=str).A])
+def test_a_member_of_an_enumeration_is_one_foreign_id_for_paying_and_for_looking_up(member: Any) -> None:
+    """Its value: a look-up under the member's name would find nothing."""
+    assert foreign_id_text(member) == make(foreign_id=member).foreign_id == "17"
+
+
+def test_a_number_too_long_to_be_written_is_refused_like_any_other() -> None:
+    """As the same error, for paying and for looking up."""
+    for look_at in (foreign_id_text, lambda number: make(foreign_id=number)):
+        with pytest.raises(InvalidRequest):
+            look_at(10**5_000)
+
+
 @pytest.mark.parametrize("foreign_id", ["", None, True, 1.5, b"f", " f", "f\n", "\ud800", "x" * 256])
 def test_what_cannot_be_a_foreign_id_is_refused(foreign_id: object) -> None:
     """With the reason."""
