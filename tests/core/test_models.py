@@ -710,7 +710,15 @@ def test_a_foreign_id_is_a_text(foreign_id: object, text: str) -> None:
     assert foreign_id_text(foreign_id) == text
 
 
-@pytest.mark.parametrize("member", [Enum("Number", {"A": 17}, type=int).A, Enum("Text", {"A": "17"}, type=str).A])
+class _Number(int, Enum):
+    A = 17
+
+
+class _Text(str, Enum):  # noqa: UP042 - a StrEnum is written as its value
+    A = "17"
+
+
+@pytest.mark.parametrize("member", [_Number.A, _Text.A])
 def test_a_member_of_an_enumeration_is_one_foreign_id_for_paying_and_for_looking_up(member: Any) -> None:
     """Its value: a look-up under the member's name would find nothing."""
     assert foreign_id_text(member) == make(foreign_id=member).foreign_id == "17"
