@@ -82,7 +82,7 @@ def test_one_that_sets_the_next_is_followed_by_it() -> None:
     assert run(story()) == [1.0, 2.0, 3.0]
 
 
-def test_one_that_sets_another_does_not_delay_those_that_were_set_before() -> None:
+def test_one_that_sets_another_does_not_delay_earlier_ones() -> None:
     """They go off when their own time is up."""
 
     async def story() -> list[tuple[str, float]]:
