@@ -245,7 +245,7 @@ def _ends_with_run(error: AlphapoError | None) -> bool:
 def not_tried_cells(line: int, foreign_id: object) -> list[str]:
     """Return the cells of a row that the run did not reach."""
     text = "Not tried: the run ended before this row. Run the same command again. An earlier run may have paid it."
-    return [_cut(str(foreign_id)), NOT_TRIED, "", "", text, str(line), "", ""]
+    return [_named(foreign_id), NOT_TRIED, "", "", text, str(line), "", ""]
 
 
 def _words(error: AlphapoError | None) -> str:
@@ -256,7 +256,12 @@ def _words(error: AlphapoError | None) -> str:
 
 def invalid_cells(line: int, foreign_id: object, problems: Mapping[str, str]) -> list[str]:
     """Return the cells of a row that was never tried, with every problem."""
-    return [_cut(str(foreign_id)), "invalid", "", "", _cut(_listed(problems)), str(line), "", ""]
+    return [_named(foreign_id), "invalid", "", "", _cut(_listed(problems)), str(line), "", ""]
+
+
+def _named(foreign_id: object) -> str:
+    """Return the foreign_id of a row as text; JSON's null is an absent one."""
+    return "" if foreign_id is None else _cut(str(foreign_id))
 
 
 def _cut(text: str) -> str:
