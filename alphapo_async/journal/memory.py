@@ -115,6 +115,7 @@ class MemoryJournal:
         """End the worker's lease; other workers may take the rows that it still holds."""
         if await self.find_held(worker, 1):
             self._workers[worker] = min(now, self._workers.get(worker, now))
+            self._over.add(worker)
         else:
             self._workers.pop(worker, None)
             self._claims.pop(worker, None)

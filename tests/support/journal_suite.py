@@ -528,6 +528,15 @@ class JournalSuite:
         assert await journal.find_dead(40.0) == [("worker", 50.0)]
         assert await journal.ended("worker", 40.0) == 50.0
 
+    async def test_a_worker_that_left_is_dead_by_every_clock(self, journal: Journal) -> None:
+        """A clock that is set back afterwards keeps its rows from no other worker."""
+        await journal.join(ACCOUNT, "h", "worker", 500.0)
+        await learn(journal, "f", asked("f"))
+        await journal.leave("worker", 90.0)
+        assert await journal.ended("worker", 40.0) == 90.0
+        assert await journal.find_dead(40.0) == [("worker", 90.0)]
+        assert not await journal.renew("worker", 600.0, 40.0)
+
     async def test_a_worker_that_left_can_send_no_more(self, journal: Journal) -> None:
         """And is not among the dead."""
         await journal.join(ACCOUNT, "h", "worker", 50.0)

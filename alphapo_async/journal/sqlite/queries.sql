@@ -180,6 +180,7 @@ select account, name, text from named_texts order by account, name
 -- enlist --
 -- Record a worker, the end of its lease, and the inode of the file that it locked.
 insert into workers (worker, lease_until, lock_inode) values (?, ?, ?)
+on conflict (worker) do update set lease_until = excluded.lease_until, lock_inode = excluded.lock_inode
 
 -- renew --
 -- Prolong a lease that still runs.
@@ -191,7 +192,7 @@ update workers set has_ended = 1 where lease_until <= ? and not has_ended
 
 -- leave --
 -- End the lease of a worker that leaves.
-update workers set lease_until = min(lease_until, ?) where worker = ?
+update workers set lease_until = min(lease_until, ?), has_ended = 1 where worker = ?
 
 -- strike --
 -- Remove a worker that holds nothing any more.

@@ -326,6 +326,15 @@ async def test_what_is_forgotten_has_one_line_whatever_the_commit_did(path: Path
 
 
 @pytest.mark.parametrize("commit", ["disk I/O error", "after:disk I/O error"])
+async def test_a_worker_joins_whatever_the_commit_did(path: Path, commit: str) -> None:
+    """It is listed already where the commit only seemed to fail, and that is no error."""
+    journal = await failing(path, {"commit": [None, commit]})
+    await journal.join(ACCOUNT, "h", "another", 1e11)
+    assert await journal.renew("another", 1e11, 0.0)
+    await journal.aclose()
+
+
+@pytest.mark.parametrize("commit", ["disk I/O error", "after:disk I/O error"])
 async def test_an_epoch_begins_once_whatever_the_commit_did(path: Path, commit: str) -> None:
     """With two, `unfreeze --nothing-lost` would leave frozen what was open before the first one."""
     journal = await failing(path, {"commit": [commit]})

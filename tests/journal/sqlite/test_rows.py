@@ -201,7 +201,7 @@ def test_leases_are_given_prolonged_and_ended(rows: SqliteRows) -> None:
     assert rows.end_leases(89.0) == [("worker", 90.0, 7, 0)]
     insert(rows, row())
     rows.leave("worker", 60.0)
-    assert rows.leases() == [("worker", 60.0, 7, 0)]
+    assert rows.leases() == [("worker", 60.0, 7, 1)]
     assert rows.end_leases(60.0) == [("worker", 60.0, 7, 1)]
     rows.update([(1, ACCEPTED_ROW)])
     rows.leave("worker", 70.0)
