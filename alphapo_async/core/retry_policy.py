@@ -35,7 +35,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     wait_initial: float = 0.5
     """Seconds; the first backoff is drawn between 0 and this, every next one up to twice as much."""
     wait_max: float = 20.0
-    """Seconds; no backoff is drawn above it. `Retry-After` may ask for more."""
+    """Seconds; no backoff is drawn above it. `Retry-After` may ask for more, up to a day."""
     quiet: float = QUIET
     """Assumed of AlphaPo: it accepts nothing later than this many seconds after the last byte could have left."""
     resend_within: float = 86_400.0

@@ -99,6 +99,8 @@ __all__ = [
 ]
 
 TOO_LITTLE: Final = "AlphaPo shows too little"
+_LONGEST_WAIT: Final = 86_400.0
+"""Seconds that a row waits at most when AlphaPo asks to wait: with a date in the next century no worker would come back to the row."""
 _ASSUMPTIONS = Assumptions()
 _FIRST_EPOCH = Epoch()
 
@@ -478,10 +480,15 @@ def _mismatched(row: Row, proof: Mismatched) -> Row:
 def _not_sent(row: Row, proof: NotSent, now: float) -> Row:
     if row.state != "open":
         return row
-    wait = proof.retry_after or 0.0
     attempts = row.attempts + proof.is_throttled
     reason = proof.reason if row.doubt_since is None else row.reason
-    return replace(row, attempts=attempts, not_before=max(row.not_before, now + wait), reason=reason)
+    return replace(row, attempts=attempts, not_before=_waits_until(row, proof.retry_after, now), reason=reason)
+
+
+def _waits_until(row: Row, retry_after: float | None, now: float) -> float:
+    """Return until when nothing is sent or asked, after AlphaPo has asked to wait for so many seconds."""
+    wait = min(retry_after or 0.0, _LONGEST_WAIT)
+    return max(row.not_before, now + wait)
 
 
 def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | KeyRefused, now: float) -> Row:
@@ -581,8 +588,7 @@ def _apply_no_answer(row: Row, answer: NoAnswer, now: float) -> Row:
     if row.state != "open":
         return row
     is_needed = row.refusal is not None or row.look_ups_only
-    not_before = max(row.not_before, now + (answer.retry_after or 0.0))
-    return replace(row, needs_look_up=is_needed, not_before=not_before)
+    return replace(row, needs_look_up=is_needed, not_before=_waits_until(row, answer.retry_after, now))
 
 
 def _apply_control(row: Row, control: ControlFound, now: float, assumptions: Assumptions) -> Row:

@@ -845,6 +845,16 @@ def test_a_throttled_body_waits_as_long_as_it_is_asked_to() -> None:
     assert sent(row(), NotSent("no connection")).attempts == 0
 
 
+def test_a_row_waits_for_a_day_at_most_whatever_it_is_asked_to() -> None:
+    """A worker comes back to it: a Retry-After that names the year 9999 would leave it to nobody."""
+    century = 3.2e9
+    throttled = apply(sent(row(), NotSent("throttled", retry_after=century), 5.0), Released("worker", "", True), 5.0)
+    asked = apply(
+        asked_about(DOUBTED, NoAnswer("throttled", 429, retry_after=century), 5.0), Released("worker", ""), 5.0
+    )
+    assert [due_at(each) for each in (throttled, asked)] == [86_405.0, 86_405.0]
+
+
 def test_what_did_not_leave_does_not_hide_the_doubt() -> None:
     """The reason of the doubt is kept, and the doubt with it."""
     after = sent(DOUBTED, NotSent("no connection"), 1.0)

@@ -222,7 +222,7 @@ _PACE: Final = (
                 "return ReplyClass.THROTTLED, judged.retry_after",
                 "return ReplyClass.THROTTLED, None",
             ),
-            Edit("core/transitions.py", "wait = proof.retry_after or 0.0", "wait = 0.0"),
+            Edit("core/transitions.py", "wait = min(retry_after or 0.0, _LONGEST_WAIT)", "wait = 0.0"),
         ),
     ),
     Bug(
