@@ -173,7 +173,7 @@ class Lease:
     async def _renew(self) -> None:
         await self.clock.synchronize(self._journal)
         worker, now, began = self.worker, self.clock.earliest(), asyncio.get_running_loop().time()
-        until = now + self._duration
+        until = max(now + self._duration, self._granted)  # what is under way counts on what was granted
         is_renewed = await self._journal.renew(worker, until, now)
         if worker != self.worker:
             return  # a call took a new lease meanwhile: what came of the old one says nothing of that

@@ -147,6 +147,25 @@ def test_a_clock_that_is_set_while_the_storage_is_asked_makes_no_lease_longer() 
     assert run(result()) == (40.0, [True, False])
 
 
+def test_a_renewal_never_makes_a_lease_shorter() -> None:
+    """What is under way may need the lease that was granted: others must not see an earlier end, however little is known of the time."""
+
+    async def result() -> tuple[float, float, bool]:
+        wall = WallClock()
+        journal = ClockedJournal(0.0, 4.0, ahead=0.0)
+        kept = lease(journal, clock=wall)
+        await kept.acquire()
+        kept._heartbeat_task.cancel()  # type: ignore[union-attr]
+        await asyncio.sleep(10)
+        beat = asyncio.ensure_future(kept._beat())
+        await asyncio.sleep(1)
+        wall.set_by = -45.0  # while the storage is slow to say the time
+        await beat
+        return journal._workers[kept.worker], kept._granted, kept.is_running
+
+    assert run(result()) == (60.0, 60.0, True)
+
+
 def _asked_for(*seconds: float) -> tuple[int, float, float, float]:
     """Return how often the storage's clock was asked, how far ahead of it ours is, early and late, and how long the lease is taken for."""
 

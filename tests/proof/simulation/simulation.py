@@ -744,10 +744,12 @@ class Simulation:
         self.oracles.keeps_idle([one for one in held if one[1] in workers and not workers[one[1]].works_on(one[0])])
 
     def _check_unsent(self) -> None:
-        """Once nothing goes wrong any more, workers send what was left to them, without a caller."""
+        """Once nothing goes wrong any more, workers with a free slot send what was left to them, without a caller."""
         is_calm, now = self.loop.time() >= self.scenario.ends, self._now()
         workers = (process for process in self.processes.values() if _is_awake(process) and process.at_work)
-        could_send = is_calm and any(process.has_lease and not process.has_wrong_secret for process in workers)
+        could_send = is_calm and any(
+            process.has_lease and not process.has_wrong_secret and process.session.slots.free for process in workers
+        )
         unsent = (
             row for row in self._open() if counted_as(row) == "open" and not (row.needs_look_up or is_frozen(row))
         )
