@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from alphapo_async.core.claims import is_jobs_turn, rows_to_claim
-from alphapo_async.core.errors import ConfigurationError, JournalError
+from alphapo_async.core.errors import AlphapoError, ConfigurationError, JournalError
 from alphapo_async.core.evidence import Reported
 from alphapo_async.core.rate_limit import REFRESHES, is_outage
 from alphapo_async.core.results import BatchResult, FlightResult, result_of, to_outcome
@@ -23,6 +23,7 @@ from alphapo_async.core.row import Row, has_expired, is_stale_no
 from alphapo_async.engine.engine import Engine
 from alphapo_async.engine.outage_sweep import OutageSweep
 from alphapo_async.engine.streaming import as_finished
+from alphapo_async.supervisor import log_error
 
 __all__ = ["WorkLoop"]
 
@@ -135,6 +136,7 @@ class WorkLoop:
                 await self._rest(await self._supervisor.until_done("work", self._try_step))
         finally:
             self._has_ended = True
+            _log_unexpected(self._error)
             self._claims.at_work -= 1
             if not self._is_closed():
                 self._claims.leave(is_final=False)
@@ -331,7 +333,10 @@ class WorkLoop:
         self._names.discard(name)
         self._flying -= 1
         error = None if task.cancelled() else task.exception()
-        self._error = self._error or error  # each is retrieved, and the first one is raised
+        if self._error is None and not self._has_ended:
+            self._error = error  # the first one is raised
+        else:
+            _log_unexpected(error)
         self._begin()
         self._wake.set()
 
@@ -429,6 +434,12 @@ class WorkLoop:
     async def _unreported_page(self, kept_back: set[str]) -> list[Row]:
         found = await self._journal.find_unreported(self._context.account, _PAGE + len(kept_back))
         return [row for row in found if row.foreign_id not in kept_back]
+
+
+def _log_unexpected(error: BaseException | None) -> None:
+    """Log the error of a job that is not raised any more; what AlphaPo or the journal lacked is tried again in any case."""
+    if error is not None and not isinstance(error, AlphapoError):
+        log_error("work", error)
 
 
 def _reported(row: Row) -> Reported:

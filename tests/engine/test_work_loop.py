@@ -1289,3 +1289,35 @@ def test_a_row_whose_key_is_refused_while_it_waits_is_left_alone() -> None:
         return wire.posts
 
     assert run(story()) == 3
+
+
+def test_an_error_of_a_row_is_logged_also_where_the_work_has_ended(caplog: pytest.LogCaptureFixture) -> None:
+    """Each one is in the log, though none of them is raised."""
+
+    class Odd(Durable):
+        """A journal that has a bug while `fails`."""
+
+        fails = False
+
+        async def update(self, *what: Any, **how: Any) -> Row:
+            if self.fails:
+                raise LookupError("made-up")
+            return await super().update(*what, **how)
+
+    journal = Odd()
+
+    async def story() -> None:
+        wire = Wire()
+        async with client(wire, journal=journal, policy=RetryPolicy(refresh_after=1.0)) as alphapo:
+            for name in ("a", "b", "c"):
+                await alphapo.withdraw(request(name))
+            wire.seconds = 5.0
+            working = asyncio.ensure_future(alphapo.work())
+            await asyncio.sleep(3.5)
+            working.cancel()
+            journal.fails = True
+            await asyncio.sleep(10)
+            journal.fails = False
+
+    run(story())
+    assert caplog.text.count("work: LookupError") == 3
