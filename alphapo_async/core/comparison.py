@@ -28,6 +28,7 @@ __all__ = [
     "compare",
     "compare_reply",
     "figures_agree",
+    "is_countable",
     "named_fees",
     "shown_figure",
 ]
@@ -191,7 +192,7 @@ def _added(amounts: list[Decimal | None], *, has_numbers: bool) -> Decimal | Non
         return None
     if len(given) == 1:
         return given[0]
-    if not all(map(_is_countable, given)):
+    if not all(map(is_countable, given)):
         return Decimal("NaN")
     return _total([_shortest(amount) for amount in given] if has_numbers else given)
 
@@ -247,7 +248,7 @@ def named_fees(currency: str, transaction: Transaction) -> tuple[Decimal, ...]:
     fees = [
         fee.amount
         for fee in transaction.fees
-        if fee.currency == currency and fee.amount is not None and _is_countable(fee.amount)
+        if fee.currency == currency and fee.amount is not None and is_countable(fee.amount)
     ]
     if not fees:
         return ()
@@ -262,7 +263,7 @@ def _total(figures: list[Decimal]) -> Decimal:
     return total
 
 
-def _is_countable(figure: Decimal) -> bool:
+def is_countable(figure: Decimal) -> bool:
     """Finite, and small enough to count with: a hostile reply may give `1e999999999`."""
     return figure.is_finite() and abs(figure.adjusted()) <= _MOST
 
@@ -276,7 +277,7 @@ def _agrees(ours: Decimal, theirs: Decimal | None, fees: tuple[Decimal, ...], *,
     """Equal, or equal but for rounding, for the noise of a double, or for a fee that AlphaPo names."""
     if theirs is None or ours == theirs:
         return theirs is not None
-    if not _is_countable(theirs):
+    if not is_countable(theirs):
         return False
     meant = (theirs, _shortest(theirs)) if has_numbers else (theirs,)
     if any(_is_rounded(ours, figure) or (has_numbers and float(ours) == float(figure)) for figure in meant):

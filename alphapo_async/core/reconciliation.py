@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from alphapo_async.core.comparison import Difference, compare, figures_agree, named_fees, shown_figure
+from alphapo_async.core.comparison import Difference, compare, figures_agree, is_countable, named_fees, shown_figure
 from alphapo_async.core.models import ENDED, FINAL, CryptoAddress, Money, Transaction
 from alphapo_async.core.row import Row, counted_as
 
@@ -128,7 +128,9 @@ def _of_money(row: Row, shown: Money) -> list[Difference]:
         return []
     fees = () if row.transaction is None or shown.currency is None else named_fees(shown.currency, row.transaction)
     agrees = figures_agree(ours.amount, shown.amount, fees)
-    return [] if agrees else [Difference("amount", f"{ours.amount:f}", f"{shown.amount:f}")]
+    # What is no figure to count with is shown as it came: written out, `1e999999999` is a gigabyte.
+    theirs = f"{shown.amount:f}" if is_countable(shown.amount) else str(shown.amount)
+    return [] if agrees else [Difference("amount", f"{ours.amount:f}", theirs)]
 
 
 def figure_in(row: Row, currency: str | None) -> Money | None:
@@ -184,10 +186,10 @@ def moves_money(status: str | None) -> bool:
 
 
 def shown_money(row: Row, shown: Transaction) -> Money:
-    """Return what a look-up shows on the requested side; what was requested where it shows no figure."""
+    """Return what a look-up shows on the requested side; what was requested where it shows no figure to count with."""
     payment, (figure, currency) = row.revision.payment, row.revision.asked
     given = None if payment is None else shown_figure(payment, shown)
-    amount = figure if given is None or given.amount is None or not given.amount.is_finite() else given.amount
+    amount = figure if given is None or given.amount is None or not is_countable(given.amount) else given.amount
     return Money(currency=currency if given is None or given.currency is None else given.currency, amount=amount)
 
 

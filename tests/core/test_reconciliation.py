@@ -192,6 +192,17 @@ def test_a_look_up_is_compared_with_the_row_before_it() -> None:
     assert shown_money(row(), strange) == Money(currency="BTC", amount=Decimal("0.50000001"))
 
 
+def test_a_figure_of_a_billion_digits_differs_and_stays_out_of_the_sums() -> None:
+    """It is neither written out nor added: that would end the run with an internal error."""
+    endless = Money(currency="BTC", amount=Decimal("1E+999999"))
+    shown = replace(SHOWN, currency_sent=endless)
+    kept = Revision(b"", None, 1, "1:0", (Decimal("0.50000001"), "BTC"))
+    forgotten = replace(row(), revision=kept, transaction=None, withdrawal=None)
+    for each in (row(), forgotten):
+        assert [one.shown for one in differences_in_look_up(each, shown)] == ["1E+999999"]
+        assert shown_money(each, shown) == Money(currency="BTC", amount=Decimal("0.50000001"))
+
+
 def test_an_ended_withdrawal_moves_no_money() -> None:
     """Under any of its names."""
     assert [moves_money(status) for status in (None, "confirmed", "Pending", "cancelled", "Declined", "Failed")] == [
