@@ -295,10 +295,14 @@ def _line_of(number: int, header: Sequence[str], cells: Sequence[str], *, no_tag
     if len(cells) != len(header):
         problem = f"has {len(cells)} cells, and the header has {len(header)}.{_why_too_many(header, cells)}"
         return InputLine(number, fields, {"row": problem})
+    problems = {}
     for name in _OBJECTS:
         if name in fields:
-            fields[name] = _object(fields[name])
-    return InputLine(number, fields)
+            try:
+                fields[name] = json.loads(fields[name], object_pairs_hook=_once)
+            except (ValueError, RecursionError) as error:
+                problems[name] = f"is not a JSON object: {error}."
+    return InputLine(number, fields, problems)
 
 
 def _without_outcome(line: InputLine, left_out: tuple[str, ...]) -> InputLine:
@@ -310,14 +314,6 @@ def _without_outcome(line: InputLine, left_out: tuple[str, ...]) -> InputLine:
 def _why_too_many(header: Sequence[str], cells: Sequence[str]) -> str:
     is_empty = len(cells) > len(header) and not any(cells[len(header) :])
     return " Those beyond it are empty: delete the empty columns to the right of the table." if is_empty else ""
-
-
-def _object(cell: str) -> Any:
-    """Return the value of the JSON in a cell; other text is returned as it is, and the request refuses it."""
-    try:
-        return json.loads(cell)
-    except (ValueError, RecursionError):
-        return cell
 
 
 def _read_json(texts: Iterator[str], begin: int, *, no_tag: bool) -> Iterator[InputLine]:
