@@ -846,7 +846,7 @@ def test_a_throttled_body_waits_as_long_as_it_is_asked_to() -> None:
 
 
 def test_a_row_waits_for_a_day_at_most_whatever_it_is_asked_to() -> None:
-    """A worker comes back to it: a Retry-After that names the year 9999 would leave it to nobody."""
+    """A worker comes back to it: a Retry-After that names the year 9999 would leave it alone until then."""
     century = 3.2e9
     throttled = apply(sent(row(), NotSent("throttled", retry_after=century), 5.0), Released("worker", "", True), 5.0)
     asked = apply(

@@ -295,7 +295,7 @@ def _line_of(number: int, header: Sequence[str], cells: Sequence[str], *, no_tag
     if len(cells) != len(header):
         problem = f"has {len(cells)} cells, and the header has {len(header)}.{_why_too_many(header, cells)}"
         return InputLine(number, fields, {"row": problem})
-    problems = {}
+    problems: dict[str, str] = {}
     for name in _OBJECTS:
         if name in fields:
             try:
