@@ -46,6 +46,7 @@ __all__ = [
     "name_of",
     "reason_of",
     "retry_after_seconds",
+    "why_unanswered",
 ]
 
 # ── what comes in from the wire ──────────────────────────────────────────────────────────────────────────────────────
@@ -311,17 +312,24 @@ def _is_about_form(text: str) -> bool:
 
 def judge_look_up(reply: Reply | NoReply, now: float) -> Answer:
     """Return what an answer to a look-up shows; only a withdrawal in it proves anything."""
+    if isinstance(reply, NoReply) or reply.status == _THROTTLED:
+        return why_unanswered(reply, now)
+    content = read_json(reply.body)
+    if reply.status in _OK:
+        return _judge_look_up_success(reply, content)
+    return NoneFound() if _says_none(reply, content) else why_unanswered(reply, now)
+
+
+def why_unanswered(reply: Reply | NoReply, now: float) -> NoAnswer:
+    """Return why a reply does not answer a question, of whatever kind."""
     if isinstance(reply, NoReply):
         return NoAnswer(reply.reason)
     if reply.status == _THROTTLED:
         return NoAnswer(THROTTLED, reply.status, retry_after=retry_after_seconds(reply, now))
-    content = read_json(reply.body)
     if reply.status in _OK:
-        return _judge_look_up_success(reply, content)
-    if _says_none(reply, content):
-        return NoneFound()
-    code = _code(content) if isinstance(content, dict) else None
-    return NoAnswer(f"HTTP {reply.status}", reply.status, code)
+        return NoAnswer("unexpected reply", reply.status)
+    content = read_json(reply.body)
+    return NoAnswer(f"HTTP {reply.status}", reply.status, _code(content) if isinstance(content, dict) else None)
 
 
 def _judge_look_up_success(reply: Reply, content: Any) -> Answer:

@@ -203,12 +203,10 @@ class Questions:
         return self._session.exchange(method, url, body=body, headers=headers, timeout=timeout)
 
 
-def unavailable(what: str, answer: Answer | None) -> AlphapoUnavailable:
-    """Return the error of a question without a usable answer."""
-    if not isinstance(answer, NoAnswer):
-        return AlphapoUnavailable(
-            f"AlphaPo did not answer {what}: {'no slot in time' if answer is None else 'unexpected reply'}."
-        )
+def unavailable(what: str, answer: NoAnswer | None) -> AlphapoUnavailable:
+    """Return the error of a question without a usable answer; None: it could not leave."""
+    if answer is None:
+        return AlphapoUnavailable(f"AlphaPo did not answer {what}: no slot in time.")
     refused = (
         f"; key refused: it does not accept the key or the signature ({answer.code})"
         if answer.code in AUTHENTICATION_CODES

@@ -16,7 +16,7 @@ from alphapo_async.core.reference_data import (
     read_quote,
     refusal_of,
 )
-from alphapo_async.core.replies import NoReply, Reply, judge_look_up
+from alphapo_async.core.replies import NoReply, Reply, why_unanswered
 from alphapo_async.engine.context import ACCOUNTS, ClientContext
 from alphapo_async.engine.questions import Questions, unavailable
 
@@ -98,7 +98,7 @@ class ReferenceData:
         return await self._questions.send_plain("POST", path, body, self._context.signer.headers(body), **how)
 
     def _unavailable(self, what: str, reply: Reply | NoReply) -> AlphapoUnavailable:
-        return unavailable(what, judge_look_up(reply, self._context.now()))
+        return unavailable(what, why_unanswered(reply, self._context.now()))
 
 
 def _is_ok(reply: Reply | NoReply) -> TypeGuard[Reply]:

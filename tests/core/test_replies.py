@@ -35,6 +35,7 @@ from alphapo_async.core.replies import (
     name_of,
     reason_of,
     retry_after_seconds,
+    why_unanswered,
 )
 
 JSON = "application/json"
@@ -516,6 +517,14 @@ def test_a_look_up_tells_what_it_heard() -> None:
     assert judge_look_up(NoReply("timeout", may_have_left=True), NOW) == NoAnswer("timeout")
     assert NoAnswer("throttled").is_throttled
     assert not NoAnswer("timeout").is_throttled
+
+
+def test_a_question_about_no_withdrawal_has_status_and_code_of_what_did_not_answer_it() -> None:
+    """What would be "none" to a look-up is no answer to it, and neither is another body at 200."""
+    refused = Reply(403, b'{"code":"ip_not_allowed"}', JSON)
+    assert judge_look_up(refused, NOW) == NoneFound()
+    assert why_unanswered(refused, NOW) == NoAnswer("HTTP 403", 403, "ip_not_allowed")
+    assert why_unanswered(Reply(200, b"{}"), NOW) == NoAnswer("unexpected reply", 200)
 
 
 # ── nothing raises, and nothing is said that was not told ────────────────────────────────────────────────────────────

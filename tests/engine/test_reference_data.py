@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from alphapo_async.client import AlphapoClient
@@ -115,6 +116,25 @@ async def test_an_answer_without_what_was_asked_for_is_no_answer() -> None:
         for ask in QUESTIONS[1:]:
             with pytest.raises(AlphapoUnavailable, match=r"unexpected reply\."):
                 await ask(client)
+
+
+@pytest.mark.parametrize("ask", QUESTIONS)
+@pytest.mark.parametrize(("status", "code"), [(403, "ip_not_allowed"), (404, None)])
+async def test_the_status_of_a_refusal_is_reported(
+    ask: Callable[[AlphapoClient], Awaitable[Any]], status: int, code: str | None
+) -> None:
+    """To a look-up these would say "none"; to any other question they are no answer, and the operator needs status and code."""
+    body = msgspec.json.encode({"code": code, "error": "No"})
+
+    class Refusing(SessionManager):
+        async def exchange(self, method: str, url: str, **how: Any) -> Reply | NoReply:
+            return Reply(status, body, "application/json")
+
+    settings: dict[str, Any] = {"journal": "memory", "session": Refusing(), "base_url": "http://127.0.0.1:9"}
+    async with AlphapoClient("k", "s", **settings) as client:
+        with pytest.raises(AlphapoUnavailable, match=f": HTTP {status}\\.$") as caught:
+            await ask(client)
+    assert (caught.value.http_status, caught.value.code) == (status, code)
 
 
 async def test_what_alphapo_refuses_is_the_callers_to_change() -> None:
