@@ -186,7 +186,7 @@ def _unknown_outcome(name: str, row: Row, result: FlightResult, about: dict[str,
     reason, _, detail = result.detail.partition(": ")
     if reason != "key" and not is_in_doubt(row):
         reason = _not_sent(result, row)
-        why = _in_words(result.detail or row.reason) if reason != "key refused" else key_refused(row.code)
+        why = _in_words(result.detail or row.reason or reason) if reason != "key refused" else key_refused(row.code)
         return WithdrawalUnknown(
             f"{name} was not sent by this call: {why}. It stays open, and a worker may still send it.",
             reason=reason,
@@ -196,8 +196,9 @@ def _unknown_outcome(name: str, row: Row, result: FlightResult, about: dict[str,
         return _ended_outcome(name, row, about)
     if reason != "key":
         reason = _unknown(result, row)
-        detail = _figures(row) if row.differences else _in_words(row.reason)
-    return WithdrawalUnknown(f"{name}: it is not known yet whether AlphaPo has it ({detail}).", reason=reason, **about)
+        detail = _figures(row) if row.differences else _in_words(row.reason or result.detail)
+    text = f"{name}: it is not known yet whether AlphaPo has it{f' ({detail})' if detail else ''}."
+    return WithdrawalUnknown(text, reason=reason, **about)
 
 
 def _ended_outcome(name: str, row: Row, about: dict[str, Any]) -> WithdrawalUnknown:
@@ -224,13 +225,17 @@ def _unknown(result: FlightResult, row: Row) -> str:
 
 
 def _not_sent(result: FlightResult, row: Row) -> str:
-    """One of `no connection`, `throttled`, `outage`, `queue`, `closed`, `key refused`, `internal error`."""
-    return (result.detail or row.reason).partition(":")[0]
+    """One of `no connection`, `throttled`, `outage`, `queue`, `closed`, `key refused`, `internal error`.
+
+    An open row without a reason was "not sent" before another call opened it again: `held`.
+    """
+    return (result.detail or row.reason or "held").partition(":")[0]
 
 
 _WORDS = {
     "closed": "the client was closed before its turn",
     "expired": "its time was over before its turn",
+    "held": "another call has asked for it again meanwhile",
     WENT_BACK: "the journal went back in time, and what happened since is not in it",
     INTERNAL_ERROR: "an internal error; see the log",
     "key refused": "key refused: AlphaPo does not accept the key now, which says nothing about an earlier attempt",

@@ -256,6 +256,7 @@ def test_a_reason_of_one_word_is_told_in_a_sentence(state: State, reason: str, w
             "key refused: AlphaPo does not accept the key or the signature (bad_header_key)",
         ),
         ("key refused", {}, "key refused", "key refused: AlphaPo does not accept the key or the signature"),
+        ("", {}, "held", "another call has asked for it again meanwhile"),
     ],
 )
 def test_a_row_that_stays_open_without_doubt_says_why_it_was_not_sent(
@@ -276,6 +277,12 @@ def test_a_row_in_doubt_that_was_not_sent_for_its_key_says_so() -> None:
     assert error.reason == "key refused"
 
 
+def test_a_row_in_doubt_of_which_nothing_was_heard_says_why_it_was_not_sent() -> None:
+    """Its id is new to a journal that went back, and the outage let no look-up leave."""
+    error = error_of(row_with("open", earlier_request_possible=True, epoch=1), detail="outage")
+    assert "whether AlphaPo has it (AlphaPo gives no readable answers," in str(error)
+
+
 @pytest.mark.parametrize(
     ("known", "reason", "words"),
     [
@@ -286,7 +293,7 @@ def test_a_row_in_doubt_that_was_not_sent_for_its_key_says_so() -> None:
             "key refused",
             "(key refused: AlphaPo does not accept the key now,",
         ),
-        ({"code": "bad_header_key", "refusal": {"a": ["x"]}}, "key refused", "()"),
+        ({"code": "bad_header_key", "refusal": {"a": ["x"]}}, "key refused", "whether AlphaPo has it. Keep"),
         (
             {"look_ups_only": True, "code": "bad_header_key", "reason": "foreign_id is taken"},
             "taken",
