@@ -43,7 +43,7 @@ def has_password(name: str) -> bool:
         return True
     names = {key.lower() for key, _ in parse_qsl(parts.query, keep_blank_values=True)}
     return (
-        _is_cut(parts.path)
+        _is_cut(f"{parts.path}{parts.query}{parts.fragment}")
         or ":" in parts.netloc.rpartition("@")[0]
         or not names.isdisjoint({"password", "passfile", "sslpassword"})
     )
@@ -57,7 +57,7 @@ def shown(name: str) -> str:
         parts = urlsplit(name)
     except ValueError:
         return "postgresql://…"
-    if _is_cut(parts.path):
+    if _is_cut(f"{parts.path}{parts.query}{parts.fragment}"):
         return "postgresql://…"
     host = parts.netloc.rpartition("@")[2]
     schemas = [
@@ -66,9 +66,9 @@ def shown(name: str) -> str:
     return f"postgresql://{host}{unquote(parts.path)}{f'?schema={schemas[0]}' if schemas else ''}"
 
 
-def _is_cut(path: str) -> bool:
-    """Return whether a path holds the rest of a password that has a / inside: `12` of `12/secret` reads as the port of a host."""
-    return "@" in path
+def _is_cut(rest: str) -> bool:
+    """Return whether what follows the host holds the rest of a password with a /, ? or #: `12` of `12/secret` reads as its port."""
+    return "@" in rest
 
 
 class JournalName(NamedTuple):
