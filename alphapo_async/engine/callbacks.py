@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from alphapo_async.core.callbacks import Callback, CallbackKind, is_withdrawal
-from alphapo_async.core.errors import CallbackBusy, InvalidRequest
+from alphapo_async.core.errors import CallbackBusy
 from alphapo_async.core.evidence import ReplyExcerpt
-from alphapo_async.core.models import Transaction, foreign_id_text
+from alphapo_async.core.models import Transaction
 from alphapo_async.core.row import Row, may_have_forgotten
 from alphapo_async.core.transitions import TOO_LITTLE, may_be_on_its_way, why_not_ours
 from alphapo_async.engine.engine import Engine
@@ -70,11 +70,10 @@ class Callbacks:
         return "ours" if evidence.doubt is None else "contradicts"
 
     async def _find(self, foreign_id: str | None) -> Row | None:
-        try:
-            name = foreign_id_text(foreign_id)
-        except InvalidRequest:
-            return None  # no withdrawal of ours can have it
-        return await self._journal.find(self._context.account, name)
+        """Return the row with this foreign_id, also where it was recorded under other rules for ids than this process has."""
+        if not foreign_id or "\0" in foreign_id:
+            return None  # no journal has it, and PostgreSQL cannot even be asked
+        return await self._journal.find(self._context.account, foreign_id)
 
     async def _check_not_on_its_way(self, row: Row, transaction: Transaction) -> None:
         """Pass unless the reply to a body that is being sent will say more than this callback; a worker that is gone gets no reply.

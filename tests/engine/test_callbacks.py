@@ -10,6 +10,7 @@ import pytest
 
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.callbacks import Callback
+from alphapo_async.core.codec import decode_body, encode_body
 from alphapo_async.core.errors import (
     CallbackBusy,
     CallbackError,
@@ -19,6 +20,7 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.core.events import Event
+from alphapo_async.core.evidence import Requested, Revision
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.signer import Signer
@@ -162,6 +164,7 @@ def test_a_callback_before_the_reply_settles_it_once(post: str, is_durable: bool
         (called(foreign_id="another"), "not in journal"),
         (called(foreign_id=None), "not in journal"),
         (called(foreign_id=" \n"), "not in journal"),
+        (called(foreign_id="payout-17\0"), "not in journal"),
         (called(type="deposit"), "not a withdrawal"),
         (called(id=8, crypto_address={"address": "another"}), "contradicts"),
         (called("cancelled", id=8), "contradicts"),
@@ -179,6 +182,23 @@ def test_every_signed_callback_is_handed_over_and_says_what_it_is(body: bytes, k
             return [(callback.kind, callback.is_new) for callback in [await receive(alphapo, body) for _ in range(2)]]
 
     assert run(story()) == [(kind, True), (kind, False)]
+
+
+def test_a_callback_finds_its_withdrawal_whatever_this_process_would_take_for_an_id() -> None:
+    """Another process recorded it: one with a newer table of Unicode, or a release with other rules."""
+    name = "payout-\u0378"  # a code point that no version of Unicode has assigned
+    body = encode_body(request()).replace(b"payout-17", name.encode())
+
+    async def story() -> tuple[str, str | None]:
+        journal = Durable()
+        async with client(Wire(), journal=journal) as alphapo:
+            recorder, key = alphapo._engine.recorder, KEYS.fingerprint
+            await recorder.record(name, Requested(None, Revision(body, decode_body(body)), key))
+            callback = await receive(alphapo, called(foreign_id=name))
+            row = await journal.find("default", name)
+            return callback.kind, row and row.state
+
+    assert run(story()) == ("ours", "accepted")
 
 
 def test_a_callback_with_another_id_is_loud_and_changes_nothing() -> None:
