@@ -10,7 +10,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 from typing import Final, TypeVar
 
@@ -35,7 +35,8 @@ _TOO_MANY: Final = 10
 def log_error(where: str, error: BaseException) -> None:
     """Log an unexpected error with its traceback, and without its text, which may hold anything."""
     frames = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("%s: %s\n%s", where, type(error).__name__, frames, extra={"foreign_id": None})
+    with suppress(Exception):  # a filter of the log may raise, and must not end what logs an error in order to go on
+        logger.error("%s: %s\n%s", where, type(error).__name__, frames, extra={"foreign_id": None})
 
 
 def _not_reported(task: str, error: BaseException) -> None:
@@ -106,5 +107,6 @@ class Supervisor:
         now = asyncio.get_running_loop().time()
         if now - self._reported.get(task, -inf) >= _BETWEEN_REPORTS:
             self._reported[task] = now
-            self._on_failed(task, error)
+            with suppress(Exception):  # likewise: the event is logged, too
+                self._on_failed(task, error)
         return backoff(count, _FIRST_PAUSE, _LONGEST_PAUSE)

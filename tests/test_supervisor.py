@@ -8,6 +8,7 @@ import pytest
 
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.supervisor import Supervisor
+from tests.support.logs import raising_at
 from tests.support.virtual import run
 
 
@@ -51,6 +52,22 @@ def test_every_failure_is_logged_with_its_traceback_and_without_its_text(caplog:
     assert "work, failure 3 in a row: ValueError\n" in caplog.text
     assert "in job" in caplog.text
     assert "hunter2" not in caplog.text.replace('self.error("hunter2")', "")
+
+
+def test_a_task_restarts_although_its_failure_cannot_be_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """A filter of the log raises, or what is called does: the failure counts, and the task does not end for that."""
+
+    def raising(_task: str, _error: BaseException) -> None:
+        raise OSError
+
+    failing = Failing(3)
+    with raising_at(caplog):
+        assert run(failing.supervisor.until_done("work", failing.job)) == "done"
+    deaf = Failing(3)
+    deaf.supervisor = Supervisor(raising)
+    assert run(deaf.supervisor.until_done("work", deaf.job)) == "done"
+    assert failing.began == deaf.began == [0.0, 1.0, 3.0, 7.0]
+    assert failing.reported == [(0.0, "work", "ValueError")]
 
 
 def test_ten_failures_in_a_row_count_as_failing_until_one_success() -> None:
