@@ -81,7 +81,10 @@ class Closing:
             task.cancel()
             await self._wait_for(task, self._loop.time() + _CANCEL_GRACE)
         if task.cancelled() or not task.done():
-            logger.warning("closing: could not %s in time", step.name, extra={"foreign_id": None})
+            with contextlib.suppress(
+                Exception
+            ):  # a filter of the log may raise, and the next steps follow all the same
+                logger.warning("closing: could not %s in time", step.name, extra={"foreign_id": None})
         elif (error := task.exception()) is not None:
             log_error(f"closing: could not {step.name}", error)
 

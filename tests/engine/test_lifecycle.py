@@ -15,6 +15,7 @@ from alphapo_async.core.errors import (
     ConfigurationError,
 )
 from alphapo_async.engine.lifecycle import BOUND, Closing, Step
+from tests.support.logs import raising_at
 from tests.support.virtual import VirtualLoop, run
 from tests.support.wire import (
     Durable,
@@ -114,6 +115,20 @@ def test_an_error_of_a_step_is_logged_and_the_next_one_follows(caplog: pytest.Lo
     assert record.levelno == logging.ERROR
     assert record.getMessage().startswith("closing: could not fail: OSError\n")
     assert "in fail" in record.getMessage()
+
+
+def test_a_log_that_raises_leaves_no_step_out(caplog: pytest.LogCaptureFixture) -> None:
+    """The journal and the session are closed behind a step that hung, or failed."""
+    closed = Closed()
+
+    async def fail() -> None:
+        raise OSError("gone")
+
+    steps = [closed.step("hang", 1.0, 1e3), Step("fail", 1.5, fail), closed.step("last", 2.0)]
+    with raising_at(caplog):
+        run(_close(closed.drain(0.0), steps))
+
+    assert [name for name, _ in closed.at] == ["last"]
 
 
 async def _close(drain: Callable[[], Awaitable[None]], steps: list[Step]) -> Closing:
