@@ -156,8 +156,11 @@ class RequestLimiter:
         self._state = on_reply(before, permit, what, now, self._policy, retry_after=retry_after)
         if self._state is not before and is_outage(self._state) is not is_outage(before):
             self._outage_ended = now
-            for listener in (self._on_outage, *self.outage_listeners):
-                listener(not is_outage(before))
+            try:
+                self._on_outage(not is_outage(before))
+            finally:  # a filter of the log may raise
+                for listener in self.outage_listeners:
+                    listener(not is_outage(before))
 
     def close(self) -> None:
         """Give up every place, let nothing leave any more, and listen to the slots no more."""

@@ -1,6 +1,7 @@
 """The gate in virtual time: who leaves when, and that no slot is ever lost."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any
@@ -701,3 +702,24 @@ def test_flights_that_queue_hear_of_an_outage() -> None:
         return events
 
     assert run(story()) == [("client", True), ("flight", True), ("client", False)]
+
+
+def test_flights_that_queue_hear_of_an_outage_that_cannot_be_reported() -> None:
+    """A filter of the log raises: without a word of the outage their deadline would not run, and they would wait as long as it lasts."""
+    begun: list[bool] = []
+
+    def on_outage(_begun: bool) -> None:  # noqa: FBT001 - a bare fact
+        raise KeyError
+
+    async def story() -> int:
+        slots, loop = Slots(1), asyncio.get_running_loop()
+        limiter = RequestLimiter(slots, RetryPolicy(), None, on_outage, Supervisor())
+        limiter.outage_listeners[begun.append] = None
+        for _ in range(STREAK):
+            permit = limiter.try_acquire(Priority.FIRST, loop)
+            assert permit is not None
+            with contextlib.suppress(KeyError):
+                limiter.release(permit, InDoubt("silent"))
+        return slots.free
+
+    assert (run(story()), begun) == (1, [True])
