@@ -189,14 +189,15 @@ def test_a_callback_finds_its_withdrawal_whatever_this_process_would_take_for_an
     name = "payout-\u0378"  # a code point that no version of Unicode has assigned
     body = encode_body(request()).replace(b"payout-17", name.encode())
 
-    async def story() -> tuple[str, str | None]:
+    async def story() -> tuple[str, str]:
         journal = Durable()
         async with client(Wire(), journal=journal) as alphapo:
             recorder, key = alphapo._engine.recorder, KEYS.fingerprint
             await recorder.record(name, Requested(None, Revision(body, decode_body(body)), key))
             callback = await receive(alphapo, called(foreign_id=name))
             row = await journal.find("default", name)
-            return callback.kind, row and row.state
+            assert row is not None
+            return callback.kind, row.state
 
     assert run(story()) == ("ours", "accepted")
 
