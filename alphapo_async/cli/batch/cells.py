@@ -13,7 +13,7 @@ from typing import Any, Final
 from alphapo_async.core.models import FIGURE
 from alphapo_async.core.texts import shown
 
-__all__ = ["FORMULAS", "decimal_comma", "is_exact_figure", "problems_of_cells"]
+__all__ = ["FORMULAS", "decimal_comma", "is_exact_figure", "point_means", "problems_of_cells"]
 
 FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
 """A cell that begins with one of these is a formula to a spreadsheet."""
@@ -37,6 +37,8 @@ _is_grouped: Final = re.compile(
     rf"\d{{1,3}}([{_MARKS}]\d{{3}})+(\.\d+)?|\d{{1,3}}(,\d{{3}})+\.\d+|\d{{1,3}}(,\d{{3}}){{2,}}", re.ASCII
 )
 """Thousands are separated, and the decimal sign can only be a point."""
+_may_be_grouped: Final = re.compile(r"[1-9]\d{0,2}\.\d{3}", re.ASCII).fullmatch
+"""A point that separates thousands, or a decimal point."""
 
 
 def decimal_comma(fields: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -53,6 +55,17 @@ def decimal_comma(fields: Mapping[str, Any]) -> tuple[str, str] | None:
         if may_be_comma and _is_grouped.fullmatch(figure) is None:
             return name, cell
     return None
+
+
+def point_means(fields: Mapping[str, Any]) -> tuple[str, str] | bool | None:
+    """Return what the point in the amounts of this row means: name and text of an amount such as `1.500`, where it may separate thousands.
+
+    True where it is a decimal point in one of them; None where there is none.
+    """
+    named = [(name, str(fields.get(name, ""))) for name in _FIGURES]
+    pointed = [(name, cell) for name, cell in named if "." in cell and FIGURE.fullmatch(cell)]
+    unclear = [one for one in pointed if _may_be_grouped(one[1])]
+    return True if len(pointed) > len(unclear) else next(iter(unclear), None)
 
 
 def _figure_in(cell: str) -> str:

@@ -46,6 +46,8 @@ class InputLine(msgspec.Struct, frozen=True):
     """Why the row could not be read, by field."""
     left_out: tuple[str, ...] = ()
     """Columns of an export that are no fields of a request."""
+    has_semicolons: bool = False
+    """Semicolons separate its cells, as in files of programs that write a decimal comma."""
 
 
 Lines: TypeAlias = Callable[[Iterator[str], str], Iterator[InputLine]]
@@ -241,6 +243,7 @@ def read_csv(texts: Iterator[str], name: str, begin: int = 1, *, no_tag: bool = 
         for cells in reader:
             if any(cells):
                 line = _line_of(begins, header, cells, no_tag=no_tag)
+                line = msgspec.structs.replace(line, has_semicolons=True) if separator == ";" else line
                 yield _without_outcome(line, left_out) if left_out else line
             begins = begin + reader.line_num
     except csv.Error as error:

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from alphapo_async.cli.batch.cells import decimal_comma, problems_of_cells
+from alphapo_async.cli.batch.cells import decimal_comma, point_means, problems_of_cells
 from alphapo_async.cli.batch.files import InputFile, InputLine
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.results import invalid_cells, not_tried_cells
@@ -111,6 +111,35 @@ class Survey(msgspec.Struct):
             return {name: self.to_pay.get(name, _NONE) + self.not_to_pay.get(name, _NONE) for name in names}
 
 
+class _Points:
+    """What the points in the amounts of a file with semicolons mean: German programs write 1500 as `1.500`, and separate cells so."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._unclear = ""
+        self._are_decimal = False
+
+    def take(self, line: InputLine) -> None:
+        """Look at the amounts of a row."""
+        found = point_means(line.fields) if line.has_semicolons else None
+        if found is True:
+            self._are_decimal = True
+        elif found and not self._unclear:
+            self._unclear = f"line {line.number}: {found[0]} {shown(found[1])}"
+
+    def check(self) -> None:
+        """Pass if an amount shows that a point is a decimal point, or none could mean anything else.
+
+        Raises:
+            ConfigurationError: it may separate thousands.
+        """
+        if self._unclear and not self._are_decimal:
+            raise ConfigurationError(
+                f"{self._name} separates cells by semicolons, and its points may separate thousands ({self._unclear}): write such numbers "
+                "without a point, or with fewer or more than three decimals, or separate the cells by commas. Nothing was sent."
+            )
+
+
 class Sifter:
     """Reads one file.
 
@@ -135,13 +164,15 @@ class Sifter:
         Raises:
             ConfigurationError: it is in the wrong form.
         """
-        survey = Survey()
+        survey, points = Survey(), _Points(self._file.name)
         with localcontext(prec=EXACT):
             for line in self._file.read():
                 survey.rows += 1
                 survey.left_out = line.left_out or survey.left_out
                 self._check_commas(line)
+                points.take(line)
                 self._count(survey, line, on_problem, on_repeated or on_problem)
+        points.check()
         return survey
 
     def _check_commas(self, line: InputLine) -> None:

@@ -75,7 +75,7 @@ def test_a_csv_is_read_with_commas_and_semicolons_with_and_without_bom(
 ) -> None:
     """And with either end of line; lines are counted from the top of the file."""
     text = FILE.replace(",", separator).replace("\n", end)
-    assert lines(path, begin + text.encode()) == [InputLine(begin.count(b"\n") + 2, ROW)]
+    assert lines(path, begin + text.encode()) == [InputLine(begin.count(b"\n") + 2, ROW, has_semicolons=separator == ";")]
 
 
 def test_a_last_line_needs_no_end(path: Path) -> None:
@@ -118,7 +118,8 @@ def test_what_a_csv_writer_wrote_is_read_back_with_its_lines(
             text.write(end)
         else:
             writer.writerow(row)
-            expected.append(InputLine(number, {name: cell for name, cell in zip(COLUMNS, row, strict=True) if cell}))
+            fields = {name: cell for name, cell in zip(COLUMNS, row, strict=True) if cell}
+            expected.append(InputLine(number, fields, has_semicolons=separator == ";"))
     with tempfile.TemporaryDirectory() as folder:
         assert lines(Path(folder) / "payouts.csv", begin + text.getvalue().encode()) == expected
 

@@ -246,6 +246,32 @@ def test_one_decimal_comma_stops_the_whole_file(tmp_path: Path, rows: str, cell:
         sifter(tmp_path / "f.csv", text).survey(lambda _: None)
 
 
+UNCLEAR = "a;BTC;x;1.500;;;u\nb;BTC;x;200;;;u\n"
+
+
+@pytest.mark.parametrize("rows", [UNCLEAR, UNCLEAR + "c;BTC;x;20.250;;;u\n"])
+def test_a_point_that_may_separate_thousands_stops_a_file_with_semicolons(tmp_path: Path, rows: str) -> None:
+    """A German spreadsheet writes 1500 as 1.500, and pays a thousandth of it."""
+    why = r"its points may separate thousands \(line 2: amount '1\.500'\): write .* Nothing was sent"
+    with pytest.raises(ConfigurationError, match=why):
+        sifter(tmp_path / "f.csv", f"{HEADER}\n".replace(",", ";") + rows).survey(lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{HEADER}\n{UNCLEAR}".replace(";", ","),
+        f"{HEADER}\n{UNCLEAR}c;BTC;x;0.5;;;u\n".replace(",", ";"),
+        f"{HEADER}\nc;BTC;x;12.25;;;u\n{UNCLEAR}".replace(",", ";"),
+        f"{HEADER}\na;BTC;x;0.125;;;u\n".replace(",", ";"),
+    ],
+)
+def test_a_decimal_point_is_taken_where_it_can_mean_nothing_else(tmp_path: Path, text: str) -> None:
+    """Between commas; and where another amount has it with other than three decimals, or nothing before it."""
+    found = sifter(tmp_path / "f.csv", text).survey(lambda _: None)
+    assert found.invalid == 0
+
+
 def test_what_a_spreadsheet_did_to_a_cell_is_told_instead_of_what_is_wrong_with_it(tmp_path: Path) -> None:
     """One problem a field, with the cell."""
     problems: list[str] = []
