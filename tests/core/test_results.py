@@ -277,7 +277,7 @@ def test_a_row_in_doubt_that_was_not_sent_for_its_key_says_so() -> None:
     assert error.reason == "key refused"
 
 
-def test_a_row_in_doubt_of_which_nothing_was_heard_says_why_it_was_not_sent() -> None:
+def test_a_row_in_doubt_without_any_answer_says_why_it_was_not_sent() -> None:
     """Its id is new to a journal that went back, and the outage let no look-up leave."""
     error = error_of(row_with("open", earlier_request_possible=True, epoch=1), detail="outage")
     assert "whether AlphaPo has it (AlphaPo gives no readable answers," in str(error)
