@@ -35,7 +35,7 @@ _TOO_MANY: Final = 10
 def log_error(where: str, error: BaseException) -> None:
     """Log an unexpected error with its traceback, and without its text, which may hold anything."""
     frames = "".join(traceback.format_tb(error.__traceback__))
-    with suppress(Exception):  # a filter of the log may raise, and must not end what logs an error in order to go on
+    with suppress(Exception):  # a filter of the log may raise, and must not end what logs an error in order to continue
         logger.error("%s: %s\n%s", where, type(error).__name__, frames, extra={"foreign_id": None})
 
 

@@ -61,7 +61,8 @@ Examples:
 FILE is CSV (comma or semicolon) or JSON Lines, in UTF-8. Its columns, or names, are the fields of a withdrawal: foreign_id, currency,
 address, amount, end_user_reference, and where needed amount_to, convert_to, tag and others. An empty cell, and null in JSON, is an absent
 field. XRP and CSC need a tag: if none is wanted, write true in a column without_tag, or leave the column tag empty and pass --no-tag.
-One decimal comma, such as 0,5, refuses the whole FILE: 1.234 in another row could then mean 1234.
+One decimal comma, such as 0,5, refuses the whole FILE: 1.234 in another row could then mean 1234. So does 1.234 between semicolons,
+unless another amount shows that a point is a decimal point.
 FILE may be a whole `alphapo journal export`: its columns that are no fields of a withdrawal are not read.
 
 The same command again, with the same journal, continues where this one ended and pays nothing twice. After Ctrl-C nothing more is sent,

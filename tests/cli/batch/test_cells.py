@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphapo_async.cli.batch.cells import FORMULAS, decimal_comma, is_exact_figure, problems_of_cells
+from alphapo_async.cli.batch.cells import FORMULAS, decimal_comma, is_exact_figure, point_means, problems_of_cells
 
 
 @pytest.mark.parametrize(
@@ -160,3 +160,22 @@ def test_no_display_of_a_figure_is_paid_as_another_figure(figures: list[Decimal]
         is_paid = not problems_of_cells({"amount": cell}) and is_exact_figure(cell)
         has_shown_nothing_else = form == "German" and places == 0  # 1.234 alone says nothing of commas
         assert not is_paid or has_shown_nothing_else or Decimal(cell) == round(figure, places)
+
+
+@pytest.mark.parametrize(
+    ("fields", "means"),
+    [
+        ({"amount": "1.500"}, ("amount", "1.500")),
+        ({"amount": "20.250", "amount_to": "999.000"}, ("amount", "20.250")),
+        ({"amount": "1.5"}, True),
+        ({"amount": "0.500"}, True),
+        ({"amount": "1500.000"}, True),
+        ({"amount": "1.500", "amount_to": "0.25"}, True),
+        ({"amount": "1500", "amount_to": "n.a."}, None),
+        ({"amount": 1.5}, True),
+        ({}, None),
+    ],
+)
+def test_a_point_before_three_digits_may_separate_thousands(fields: dict[str, object], means: object) -> None:
+    """Where at most three digits stand before it, and no other amount of the row shows that it is a decimal point."""
+    assert point_means(fields) == means
