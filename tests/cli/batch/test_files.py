@@ -75,7 +75,9 @@ def test_a_csv_is_read_with_commas_and_semicolons_with_and_without_bom(
 ) -> None:
     """And with either end of line; lines are counted from the top of the file."""
     text = FILE.replace(",", separator).replace("\n", end)
-    assert lines(path, begin + text.encode()) == [InputLine(begin.count(b"\n") + 2, ROW, has_semicolons=separator == ";")]
+    assert lines(path, begin + text.encode()) == [
+        InputLine(begin.count(b"\n") + 2, ROW, has_semicolons=separator == ";")
+    ]
 
 
 def test_a_last_line_needs_no_end(path: Path) -> None:
