@@ -704,7 +704,7 @@ def test_flights_that_queue_hear_of_an_outage() -> None:
     assert run(story()) == [("client", True), ("flight", True), ("client", False)]
 
 
-def test_flights_that_queue_hear_of_an_outage_that_cannot_be_reported() -> None:
+def test_flights_that_queue_learn_of_an_outage_that_cannot_be_reported() -> None:
     """A filter of the log raises: without a word of the outage their deadline would not run, and they would wait as long as it lasts."""
     begun: list[bool] = []
 
