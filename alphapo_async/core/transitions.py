@@ -549,8 +549,9 @@ def _apply_found(row: Row, looked_up: LookedUp, transaction: Transaction, now: f
     if row.state == "conflict":
         row = _reaffirmed(row, looked_up.worker, now)
     comparison = compare(payment, transaction)
-    is_clean = row.state == "open" and row.doubt_since is None and not _is_known(row)
-    if comparison.is_other and is_clean and row.holder == looked_up.worker:
+    # What a journal that went back may have forgotten can be ours, shown in another form.
+    is_clean = not (row.doubt_since is not None or _is_known(row) or is_new_since_rollback(row))
+    if row.state == "open" and comparison.is_other and is_clean and row.holder == looked_up.worker:
         other = replace(row, transaction=transaction, differences=comparison.differences)
         return settle(other, "conflict", now)
     sight = _Sight(now, assumptions, looked_up.worker, requested_at=now if looked_up.began is None else looked_up.began)

@@ -1625,6 +1625,13 @@ def test_an_id_that_is_new_to_a_journal_that_went_back_is_looked_up_first() -> N
     assert (later.epoch, later.earlier_request_possible, later.needs_look_up) == (1, False, False)
 
 
+def test_another_withdrawal_under_an_id_that_the_journal_may_have_forgotten_is_no_conflict() -> None:
+    """It may be ours, with the address in another form and the tag that AlphaPo writes for none: only look-ups follow."""
+    new = new_row("default", "f", ASKED, 60.0, is_durable=True, epoch=BACK, assumptions=ASSUMED)
+    shown = asked_about(new, found(address="z", amount="9"), 61.0, "worker")
+    assert (shown.state, shown.look_ups_only, shown.reason) == ("open", True, "AlphaPo shows another withdrawal")
+
+
 def test_an_id_that_the_journal_has_forgotten_is_frozen_where_no_caller_waits() -> None:
     """Another caller may have heard a "no" that the journal has forgotten; a later call ends the freeze."""
     late = replace(ASKED, is_request=False)

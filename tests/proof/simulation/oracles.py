@@ -341,8 +341,13 @@ class Oracles:
             self._rule_out(row)
 
     def _records(self, foreign_id: str, payment: WithdrawalRequest) -> list[SandboxWithdrawal]:
-        """Return AlphaPo's records of this payment. Only the journal tells payments apart that differ in end_user_reference alone."""
+        """Return AlphaPo's records of this payment. Only the journal tells payments apart that differ in end_user_reference alone.
+
+        An AlphaPo that answers a name again with what it accepted first does not show the address there, either.
+        """
         is_same = _is_paid_by if foreign_id in self._forgotten else _is_of
+        if foreign_id in self._forgotten and self._world.dialect.reused_answer == "original":
+            is_same = _is_figure_of
         return [record for record in self._world.named(foreign_id) if is_same(record, payment)]
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -456,6 +461,13 @@ def _is_of(record: SandboxWithdrawal, payment: WithdrawalRequest) -> bool:
 def _is_paid_by(record: SandboxWithdrawal, payment: WithdrawalRequest) -> bool:
     """AlphaPo's record moves this money to this address, whatever its end_user_reference is."""
     return _payment(payment)[1:] == _payment(record.asked)[1:]
+
+
+def _is_figure_of(record: SandboxWithdrawal, payment: WithdrawalRequest) -> bool:
+    """AlphaPo's record moves this money, to whatever address."""
+    asked = record.asked
+    figures = ((one.amount, one.amount_to, one.currency, one.convert_to) for one in (asked, payment))
+    return len(set(figures)) == 1
 
 
 def _payment(asked: WithdrawalRequest | WithdrawalFields) -> tuple[object, ...]:
