@@ -319,7 +319,7 @@ def _missing(variables: Mapping[str, str], given: Mapping[str, Any]) -> list[str
     """Return what to say of the credentials that are not there."""
     missing = []
     if "key" not in given and "ALPHAPO_KEY" not in variables:
-        missing.append("ALPHAPO_KEY is not set: it names the public API key.")
+        missing.append("ALPHAPO_KEY is not set: it holds the public API key.")
     if "secret" not in given and "ALPHAPO_SECRET" not in variables and "ALPHAPO_SECRET_FILE" not in variables:
         missing.append(
             "ALPHAPO_SECRET is not set, and neither is ALPHAPO_SECRET_FILE: one of them holds the secret key."

@@ -32,5 +32,5 @@ def balances(*, with_zero: bool, as_json: bool, base_url: str | None) -> None:
         return
     rows = [[currency, amount(figure)] for currency, figure in shown.items()]
     show_table(make_console(), "Balances", ["currency", "balance"], rows, right=True)
-    if not with_zero:
+    if len(held) > len(shown):
         echo(f"{len(held) - len(shown)} more at zero: --all shows them.")

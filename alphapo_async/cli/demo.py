@@ -194,7 +194,9 @@ def _waiting(unknown: int) -> str:
 def _show(report: DemoReport, console: Console) -> Exit:
     console.print(table("Withdrawals", ["", "rows"], report_rows(report), right=True))
     say(
-        console, "To the last decimal: requested = open + accepted + failed + rejected + not sent + unknown + conflict."
+        console,
+        "To the last decimal: requested = open + accepted + failed + rejected + not sent + unknown + conflict. "
+        "Columns of zeros are left out.",
     )
     console.print(fitting_totals(console, report.totals))
     for words in closing_words(report):

@@ -16,14 +16,14 @@ import click
 import msgspec
 
 from alphapo_async.cli.exit_codes import Exit, code_of, code_of_error, explain
-from alphapo_async.cli.following import Following, is_followed
+from alphapo_async.cli.following import GIVE_UP_AFTER, Following, is_followed
 from alphapo_async.cli.journal import account_rows
 from alphapo_async.cli.journal_rows import why
 from alphapo_async.cli.loop import interruptible, run
 from alphapo_async.cli.messages import advice, happened
 from alphapo_async.cli.options import Access, Duration, access_options, existing, journals_here, look_up_rate_option
-from alphapo_async.cli.output import echo, fees_text, txids_text
-from alphapo_async.cli.progress import progress_line
+from alphapo_async.cli.output import counted, echo, fees_text, txids_text
+from alphapo_async.cli.progress import duration, progress_line
 from alphapo_async.cli.row_fields import fields_of
 from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.client import AlphapoClient
@@ -107,7 +107,9 @@ class _Pass(msgspec.Struct):
         if has_refreshed:
             statuses = ", ".join(f"{count:,} {status}" for status, count in sorted(self.final.items()))
             about = f": {statuses}" if statuses else ""
-            lines.append(f"{self.final.total():,} became final{about}. {self.not_final:,} are not final.")
+            lines.append(
+                f"{self.final.total():,} became final{about}. {counted(self.not_final, 'is', 'are')} not final."
+            )
         return lines
 
 
@@ -133,7 +135,7 @@ def resume(
     base_url: str | None,
     account: str | None,
 ) -> None:
-    """Make one pass over the open rows, oldest first, and report every outcome that was not reported yet."""
+    """Make one pass over the open rows, oldest first, and report every outcome that was not reported yet; --refresh follows the rest."""
     survive_lost_output()
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     opened = existing(access.open_journal())
@@ -186,6 +188,11 @@ async def _refresh(
         async for row in account_rows(journal, account):
             if is_followed(row):
                 following.add(row.foreign_id)
+        if left := len(following):
+            lasts = duration(how["give_up_after"] or GIVE_UP_AFTER)
+            echo(
+                f"Looking up {counted(left, 'withdrawal')} until final, for at most {lasts}. Ctrl-C ends it.", err=True
+            )
         try:
             async with contextlib.aclosing(following.rows()) as found:
                 async for news in found:

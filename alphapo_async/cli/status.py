@@ -76,7 +76,8 @@ def _show_nothing(foreign_id: str, *, is_durable: bool) -> None:
     memory = "" if is_durable else ", which is in memory and has only what its own process did,"
     name = repr(clean(foreign_id))
     echo(
-        f"The journal{memory} has no withdrawal {name}, and AlphaPo shows none to this key; this does not mean unpaid."
+        f"The journal{memory} has no withdrawal {name}, and AlphaPo shows none to this key; this does not mean unpaid. "
+        "Check the spelling, --journal and --account; then see `alphapo runbook money`."
     )
     if not is_durable:
         echo(_hint(is_durable), err=True)

@@ -88,6 +88,7 @@ from alphapo_async.core.row import (
 )
 
 __all__ = [
+    "SHOWS_ANOTHER",
     "TOO_LITTLE",
     "apply",
     "is_another",
@@ -98,6 +99,7 @@ __all__ = [
     "withdrawal_from",
 ]
 
+SHOWS_ANOTHER: Final = "AlphaPo shows another withdrawal"
 TOO_LITTLE: Final = "AlphaPo shows too little"
 _LONGEST_WAIT: Final = 86_400.0
 """Seconds that a row waits at most when AlphaPo asks to wait: with a date in the next century no worker would come back to the row."""
@@ -432,7 +434,7 @@ def _apply_attempt(row: Row, attempt: Attempt, now: float, assumptions: Assumpti
         case Mismatched() if _is_known(row):
             return _replied(_arrived(row, attempt), proof.withdrawal, sight)
         case Mismatched():
-            return _mismatched(_doubted(row, attempt, "AlphaPo shows another withdrawal"), proof)
+            return _mismatched(_doubted(row, attempt, SHOWS_ANOTHER), proof)
         case NotSent():
             return _not_sent(row, proof, now)
         case Rejected() | Duplicate() | KeyRefused():
@@ -770,7 +772,7 @@ def _merge_shown(
         look_ups_only=True,
         needs_look_up=True,
         differences=comparison.differences,
-        reason="AlphaPo shows another withdrawal" if comparison.differences else TOO_LITTLE,
+        reason=SHOWS_ANOTHER if comparison.differences else TOO_LITTLE,
     )
 
 

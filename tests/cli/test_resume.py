@@ -145,7 +145,8 @@ def test_resume_that_gives_up_before_all_is_final_asks_for_another_run(local: Lo
     enqueue(local, path, "refresh-3")
     result = local.invoke("resume", "--refresh", "--give-up-after", "0.05s", "--journal", str(path))
     assert result.exit_code == 3, result.output
-    assert result.stdout.endswith("1 are not final.\n")
+    assert "Looking up 1 withdrawal until final, for at most " in result.stderr
+    assert result.stdout.endswith("1 is not final.\n")
 
 
 def test_resume_that_meets_a_refused_key_while_it_refreshes_says_so(local: Local, tmp_path: Path) -> None:
@@ -156,7 +157,7 @@ def test_resume_that_meets_a_refused_key_while_it_refreshes_says_so(local: Local
     result = local.invoke("resume", "--refresh", "--journal", str(path), ALPHAPO_SECRET="not-the-secret")
     assert result.exit_code == 4, result.output
     assert "does not accept the key or the signature" in result.stderr
-    assert result.stdout.endswith("1 are not final.\n")
+    assert result.stdout.endswith("1 is not final.\n")
 
 
 def test_ctrl_c_while_the_body_is_out_asks_for_another_pass(tmp_path: Path) -> None:

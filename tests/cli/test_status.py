@@ -17,6 +17,8 @@ from tests.cli.conftest import Local, invoke, withdrawing
 
 NOBODY = "http://127.0.0.1:9"
 
+NO_PROOF = "this does not mean unpaid. Check the spelling, --journal and --account; then see `alphapo runbook money`.\n"
+
 
 def test_status_shows_what_a_look_up_finds(local: Local) -> None:
     """A withdrawal of another client is seen through AlphaPo, and the fresh journal says why it knows nothing."""
@@ -58,7 +60,7 @@ def test_status_of_nothing_says_that_this_proves_nothing(local: Local) -> None:
     answer = local.invoke("status", "asking-never")
     assert answer.exit_code == 3
     about = "The journal, which is in memory and has only what its own process did, has no withdrawal 'asking-never'"
-    assert answer.stdout == f"{about}, and AlphaPo shows none to this key; this does not mean unpaid.\n"
+    assert answer.stdout == f"{about}, and AlphaPo shows none to this key; {NO_PROOF}"
     assert "Name the journal with --journal" in answer.stderr
 
 
@@ -67,7 +69,7 @@ def test_status_of_what_a_file_does_not_have_is_a_sentence(local: Local, tmp_pat
     path = tmp_path / "payouts.db"
     assert local.invoke(*withdrawing("asking-other"), "--journal", str(path)).exit_code == 0
     answer = local.invoke("status", "nope", "--journal", str(path))
-    words = "The journal has no withdrawal 'nope', and AlphaPo shows none to this key; this does not mean unpaid.\n"
+    words = f"The journal has no withdrawal 'nope', and AlphaPo shows none to this key; {NO_PROOF}"
     assert (answer.exit_code, answer.stdout, answer.stderr) == (3, words, "")
 
 

@@ -375,7 +375,11 @@ def notices(problems: Notices, warnings: Notices, known: PriorKnowledge) -> list
     """Return the lines that every run shows before it pays: the rows that are not paid, and the warnings about those that are."""
     stock = known.stock
     conflicts = [f"in conflict with the journal: {_conflicts(stock)}"] if stock is not None and stock.conflict else []
-    listed = [*problems.lines("rows not to be paid"), *conflicts, *warnings.lines("rows with warnings")]
+    listed = [
+        *problems.lines("rows not to be paid"),
+        *conflicts,
+        *warnings.lines("rows with warnings, paid all the same"),
+    ]
     return [*listed, *elsewhere_lines(known)]
 
 

@@ -17,12 +17,14 @@ from alphapo_async.cli.output import adds_up, amount, clean, counted
 from alphapo_async.cli.progress import duration
 from alphapo_async.core.codec import plain
 from alphapo_async.core.models import Totals, WithdrawalRequest, requested_figure
+from alphapo_async.core.transitions import SHOWS_ANOTHER
 
 __all__ = [
     "LISTED",
     "BatchReport",
     "OutcomeCounts",
     "is_report",
+    "needs_person",
     "outcome_rows",
     "paid_before_lines",
     "report_json",
@@ -33,6 +35,11 @@ LISTED: Final = 10
 """Rows that need attention are listed up to this number."""
 _BUCKETS: Final = {"key_refused": "not_sent"}
 """Outcomes that are not counted under their own name in the totals."""
+
+
+def needs_person(outcome: str, why: str) -> bool:
+    """Return whether no other run settles a row: it was refused, or AlphaPo shows another withdrawal in its place."""
+    return code_of([outcome]) is Exit.REFUSED or (outcome == "unknown" and SHOWS_ANOTHER in why)
 
 
 class OutcomeCounts:
@@ -90,7 +97,9 @@ class BatchReport(msgspec.Struct, frozen=True):
     found_at_alphapo: int = 0
     """Accepted rows that AlphaPo had, although no attempt recorded in this journal can have arrived."""
     attention: tuple[str, ...] = ()
-    """The first rows that were refused, failed, invalid or conflicting: line, foreign_id, outcome and why."""
+    """The first rows that need a person: line, foreign_id, outcome and why."""
+    to_attend: int = 0
+    """How many rows need a person."""
     failed: Exit | None = None
     """The exit code of the error that ended the run; None if none did."""
 
@@ -198,8 +207,8 @@ def _attention(report: BatchReport) -> list[str]:
     """Return the first rows that need a person."""
     if not report.attention:
         return []
-    count = sum(number for outcome, number in report.outcomes.items() if code_of([outcome]) is Exit.REFUSED)
-    first = f" (the first {len(report.attention)} of {count:,})" if count > len(report.attention) else ""
+    is_more = report.to_attend > len(report.attention)
+    first = f" (the first {len(report.attention)} of {report.to_attend:,})" if is_more else ""
     return [f"Rows that need attention{first}:", *report.attention]
 
 
@@ -212,7 +221,7 @@ _ADVICE: Final = {
     "conflict": "{rows} not sent, because the foreign_id already has another payment, in the journal, at AlphaPo or in an earlier line. "
     "If the same payout was meant, do nothing: the existing one counts. Before you refund anything or pay it in another way, read "
     "its outcome with `alphapo status FOREIGN_ID{journal}`; where that is unknown, `alphapo runbook unknown`.",
-    "unknown": "AlphaPo may have {rows} whose outcome is unknown: keep them pending, with no refund and no new foreign_id. Another run "
+    "unknown": "AlphaPo may have {rows} whose outcome is unknown: no refund and no new foreign_id before it is known. Another run "
     "looks them up. What stays unknown: `alphapo runbook unknown`; `alphapo journal settle` is for what no look-up settles.",
     "not_sent": "{rows} not sent, and no money moved: another run pays them. Or release the funds, and take the rows out of the file.",
     "key_refused": "{rows} not sent, and no money moved, because AlphaPo does not accept the key: correct the key, then run the same "

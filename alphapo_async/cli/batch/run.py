@@ -16,10 +16,10 @@ from rich.console import Console
 
 from alphapo_async.cli.batch.files import FileChanged
 from alphapo_async.cli.batch.index import Index
-from alphapo_async.cli.batch.report import LISTED, BatchReport, OutcomeCounts
+from alphapo_async.cli.batch.report import LISTED, BatchReport, OutcomeCounts, needs_person
 from alphapo_async.cli.batch.results import COLUMNS, ResultsError, ResultsFile, cells_of
 from alphapo_async.cli.batch.survey import Sifter, Survey
-from alphapo_async.cli.exit_codes import Exit, code_of, explain, nothing_sent
+from alphapo_async.cli.exit_codes import Exit, explain, nothing_sent
 from alphapo_async.cli.following import GIVE_UP_AFTER, Following, is_followed
 from alphapo_async.cli.messages import row_fact
 from alphapo_async.cli.options import Access
@@ -194,6 +194,7 @@ class _Book:
         self.found_at_alphapo = 0
         """Accepted rows that AlphaPo had, although no attempt recorded in the journal can have arrived."""
         self.attention: list[str] = []
+        self.to_attend = 0
         """The first rows that were refused, failed, invalid or conflicting, as they are listed."""
         self.failure: ResultsError | None = None
         self.reached = 0
@@ -214,10 +215,11 @@ class _Book:
         """Count and write the outcome of a row; a list of rows that need attention has the fact: what to do stands below it."""
         self.reached = max(self.reached, int(cells[_LINE]))
         self.tally.add(outcome, request)
-        if code_of([outcome]) is Exit.REFUSED and len(self.attention) < LISTED:
-            named = f"line {cells[_LINE]}, {cells[0]}: {outcome}"
-            why = cells[_ERROR] if fact is None else fact
-            self.attention.append(f"{named}: {why}" if why else named)
+        why = cells[_ERROR] if fact is None else fact
+        if needs_person(outcome, why):
+            self.to_attend += 1
+            named = f"line {cells[_LINE]}, {cells[0] or 'no foreign_id'}: {outcome}"
+            self.attention += [f"{named}: {why}" if why else named] if len(self.attention) < LISTED else []
         self._write(cells, is_sent=is_sent)
 
     def tell_same(self, cells: list[str]) -> None:
@@ -445,6 +447,7 @@ def _report(
         paid_before=book.paid_before,
         found_at_alphapo=book.found_at_alphapo,
         attention=tuple(book.attention),
+        to_attend=book.to_attend,
         failed=None if failure is None else explain(failure)[1],
     )
     is_settled = report.code in (Exit.ALL_ACCEPTED, Exit.REFUSED)

@@ -580,7 +580,7 @@ def test_every_run_shows_warnings_and_rows_that_are_not_paid_before_it_pays(tmp_
             "  line 3: tag is missing: money sent on the XRP Ledger to an exchange without a tag can be lost; if none is wanted, write "
             "true in a column without_tag, or leave a column tag empty and pass --no-tag."
         ),
-        "rows with warnings: 1",
+        "rows with warnings, paid all the same: 1",
         f"  line 2: warning: address '{BITCOIN[:-1]}b' is mistyped or cut: its checksum does not fit.",
     ]
     asked = invoke("batch", str(path), stdin=Terminal(b"n\n"), **ELSEWHERE)
@@ -641,7 +641,7 @@ def test_a_dry_run_needs_no_key(tmp_path: Path) -> None:
         "line 4: tag is missing",
         f"line 3: warning: address '{BITCOIN[:-1]}b'",
         "in conflict with the journal:    1, not sent: row-1",
-        "Currencies and balances were not compared: ALPHAPO_KEY is not set: it names the public API key. ALPHAPO_SECRET is not set",
+        "Currencies and balances were not compared: ALPHAPO_KEY is not set: it holds the public API key. ALPHAPO_SECRET is not set",
     ):
         assert words in shown.output
     for arguments in (("--dry-run", "--strict"), ("--yes",)):

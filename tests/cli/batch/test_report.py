@@ -16,6 +16,7 @@ from alphapo_async.cli.batch.report import (
     BatchReport,
     OutcomeCounts,
     is_report,
+    needs_person,
     outcome_rows,
     paid_before_lines,
     report_json,
@@ -185,11 +186,26 @@ def test_a_conversion_is_shown_below_the_totals() -> None:
 
 def test_rows_that_need_attention_are_listed() -> None:
     """The first of them where there are more."""
-    assert below({"rejected": 12}, attention=("line 2, a: rejected",))[:2] == [
+    assert below({"rejected": 12}, attention=("line 2, a: rejected",), to_attend=12)[:2] == [
         "Rows that need attention (the first 1 of 12):",
         "line 2, a: rejected",
     ]
-    assert below({"failed": 1}, attention=("line 2, a: failed",))[0] == "Rows that need attention:"
+    assert below({"failed": 1}, attention=("line 2, a: failed",), to_attend=1)[0] == "Rows that need attention:"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "why", "needed"),
+    [
+        ("rejected", "", True),
+        ("unknown", "AlphaPo shows another withdrawal (amount: asked '0.2', AlphaPo shows '0.1')", True),
+        ("unknown", "no answer in time", False),
+        ("not_sent", "", False),
+        ("accepted", "", False),
+    ],
+)
+def test_a_row_that_no_other_run_settles_needs_a_person(outcome: str, why: str, *, needed: bool) -> None:
+    """One in whose place AlphaPo shows another withdrawal stays unknown, however often it is looked up."""
+    assert needs_person(outcome, why) is needed
 
 
 @pytest.mark.parametrize(
