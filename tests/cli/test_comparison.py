@@ -115,6 +115,16 @@ def sums(comparison: Comparison) -> list[Any]:
 async def looked_up(*names: str, has_export: bool = False, **sandbox: Any) -> Comparison:
     """Pay these at a sandbox, then compare the journal with its look-ups."""
     journal, comparison = MemoryJournal(), Comparison(0.0, 1e11, pause=0.01)
+    with contextlib.ExitStack() as stack:
+        stack.callback(comparison.close)
+        await _pay_and_look_up(journal, comparison, *names, has_export=has_export, **sandbox)
+        stack.pop_all()  # the test closes it
+    return comparison
+
+
+async def _pay_and_look_up(
+    journal: MemoryJournal, comparison: Comparison, *names: str, has_export: bool, **sandbox: Any
+) -> None:
     async with (
         Sandbox(KEY, SECRET, **sandbox) as server,
         AlphapoClient(KEY, SECRET, base_url=server.url, journal=journal) as client,
@@ -134,7 +144,6 @@ async def looked_up(*names: str, has_export: bool = False, **sandbox: Any) -> Co
                 yield row
 
         await comparison.look_up(client, journal, paid(), has_export=has_export)
-    return comparison
 
 
 async def test_look_ups_of_what_was_paid_match() -> None:
