@@ -175,7 +175,7 @@ Cancel == Fault("cancel") /\ alphapo.has = "live" /\ alphapo' = [alphapo EXCEPT 
 Free == /\ Fault("free") /\ alphapo.has # "no" /\ now > alphapo.since + Keep
         /\ alphapo' = [alphapo EXCEPT !.has = "no"] /\ UNCHANGED <<row, worker, bodies, journal>> /\ Report
 (* A callback shows what AlphaPo has, maybe as it was some time ago. It counts for any row, with any holder. *)
-Callback(n, status) == /\ Fault("callback") /\ row.state # "none" /\ n <= alphapo.n /\ (status = "ended" => n < alphapo.n \/ alphapo.has # "live")
+Callback(n, status) == /\ Fault("callback") /\ row.state # "none" /\ n <= alphapo.n /\ (status = "ended" => n < alphapo.n \/ alphapo.paid = 0)
                        /\ row' = Shown(row, n, status, FALSE, None) /\ UNCHANGED <<worker, bodies, alphapo, journal>> /\ Report
 
 (* ---- The operator, and a journal that goes back -------------------------------------------------------------------------------------- *)
