@@ -321,7 +321,7 @@ def judge_look_up(reply: Reply | NoReply, now: float) -> Answer:
 
 
 def why_unanswered(reply: Reply | NoReply, now: float) -> NoAnswer:
-    """Return why a reply does not answer a question, of whatever kind."""
+    """Return why a reply of any kind does not answer a question."""
     if isinstance(reply, NoReply):
         return NoAnswer(reply.reason)
     if reply.status == _THROTTLED:

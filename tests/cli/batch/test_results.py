@@ -424,7 +424,7 @@ def test_what_alphapo_shows_fills_id_status_txid_and_fees() -> None:
 
 @pytest.mark.parametrize(("foreign_id", "text"), [("a", "a"), ("", ""), (7, "7"), (None, ""), (["x"], "['x']")])
 def test_a_row_that_was_never_tried_says_its_line_and_every_problem(foreign_id: object, text: str) -> None:
-    """Under whatever stood where the foreign_id should be; null is no foreign_id."""
+    """Under the text that stands in place of the foreign_id; null is no foreign_id."""
     problems = {"amount": "is negative.", "address": "is required."}
     assert invalid_cells(12, foreign_id, problems) == [
         text,

@@ -323,7 +323,7 @@ def written(path: Path, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["truncate", "wal"])
 def test_a_file_on_a_read_only_mount_can_be_read(tmp_path: Path, mode: str) -> None:
-    """By whoever says that nothing will be written; in either journal mode, also under a name that a URL has to escape, byte by byte."""
+    """By a connection that says it will write nothing; in both journal modes, and under a name that a URL has to escape, byte by byte."""
     with mounted(tmp_path):
         path = tmp_path / os.fsdecode(b"pay?outs #1 M\xe4rz.db")
         written(path, mode)

@@ -464,7 +464,7 @@ def _is_paid_by(record: SandboxWithdrawal, payment: WithdrawalRequest) -> bool:
 
 
 def _is_figure_of(record: SandboxWithdrawal, payment: WithdrawalRequest) -> bool:
-    """AlphaPo's record moves this money, to whatever address."""
+    """AlphaPo's record moves this money, to any address."""
     asked = record.asked
     figures = ((one.amount, one.amount_to, one.currency, one.convert_to) for one in (asked, payment))
     return len(set(figures)) == 1
