@@ -331,11 +331,8 @@ class Registry:
             _report_unlogged(foreign_id, error)
         if flight.owes_the_journal and not is_cut_short:
             flight.waiters.resolve(result)
-            try:
-                with contextlib.suppress(asyncio.CancelledError):  # at closing it is left as it stands
-                    await self._supervisor.until_done("late write", flight.write_what_is_left)
-            except Exception as error:  # noqa: BLE001 - as above
-                _report_unlogged(foreign_id, error)
+            with contextlib.suppress(asyncio.CancelledError):  # at closing it is left as it stands
+                await self._supervisor.until_done("late write", flight.write_what_is_left)
         # First removed, then reported: a caller that calls again after its outcome gets a new flight.
         del self.flights[foreign_id]
         if self.ended_since is not None:

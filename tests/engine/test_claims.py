@@ -30,6 +30,7 @@ from tests.support.wire import (
     LOST,
     NO_CONNECTION,
     Durable,
+    Failing,
     Wire,
     client,
     real_world,
@@ -521,15 +522,6 @@ def test_claims_of_a_loop_that_is_closed_are_forgotten() -> None:
 
 def test_a_return_that_is_not_recorded_is_tried_again() -> None:
     """The rows stay this worker's until then."""
-
-    class Failing(Durable):
-        is_down = False
-
-        async def update(self, *what: Any, **how: Any) -> Row:
-            if self.is_down:
-                raise JournalError("The journal is lost.")
-            return await super().update(*what, **how)
-
     journal = Failing()
 
     async def story() -> list[str | None]:
@@ -537,11 +529,11 @@ def test_a_return_that_is_not_recorded_is_tried_again() -> None:
             await enqueue(alphapo, "a")
             claims = alphapo._engine.claims
             await claims.refill(1)
-            journal.is_down = True
+            journal.fails_with = JournalError("The journal is lost.")
             with pytest.raises(JournalError):
                 await claims.give_back()
             [held] = await rows_of(journal, "a")
-            journal.is_down = False
+            journal.fails_with = None
             await claims.give_back()
             [row] = await rows_of(journal, "a")
             return [held.holder and "held", row.holder]

@@ -39,6 +39,7 @@ from tests.support.wire import (
     NO_CONNECTION,
     TAKEN,
     Durable,
+    Failing,
     SlowToOpen,
     Wire,
     client,
@@ -324,24 +325,13 @@ def test_a_filter_of_the_log_that_always_raises_leaves_no_row_held(
     caplog: pytest.LogCaptureFixture, *, fails: bool
 ) -> None:
     """Also where the journal takes nothing for a while, an attempt is recorded, and other workers may continue with the row."""
-
-    class Failing(Durable):
-        """Takes nothing for a while."""
-
-        is_down = False
-
-        async def update(self, *what: Any, **how: Any) -> Row:
-            if self.is_down:
-                raise JournalError("The journal is lost.")
-            return await super().update(*what, **how)
-
     journal = Failing()
 
     class Falling(Wire):
         """The journal fails while a body is under way."""
 
         async def _play(self, *what: Any) -> Reply | NoReply:
-            journal.is_down = fails
+            journal.fails_with = JournalError("The journal is lost.") if fails else None
             return await super()._play(*what)
 
     async def story() -> list[tuple[str, str | None, bool]]:
@@ -352,7 +342,7 @@ def test_a_filter_of_the_log_that_always_raises_leaves_no_row_held(
                 with contextlib.suppress(WithdrawalUnknown):
                     await alphapo.withdraw(request(name))
                 await asyncio.sleep(5)
-                journal.is_down = False
+                journal.fails_with = None
                 await asyncio.sleep(60)
                 row = await journal.find("default", name)
                 assert row is not None

@@ -38,6 +38,7 @@ from tests.support.wire import (
     LOST,
     NO_CONNECTION,
     Durable,
+    Failing,
     Wire,
     client,
     reply,
@@ -1293,18 +1294,7 @@ def test_a_row_whose_key_is_refused_while_it_waits_is_left_alone() -> None:
 
 def test_an_error_of_a_row_is_logged_also_where_the_work_has_ended(caplog: pytest.LogCaptureFixture) -> None:
     """Each one is in the log, though none of them is raised."""
-
-    class Odd(Durable):
-        """A journal that has a bug while `fails`."""
-
-        fails = False
-
-        async def update(self, *what: Any, **how: Any) -> Row:
-            if self.fails:
-                raise LookupError("made-up")
-            return await super().update(*what, **how)
-
-    journal = Odd()
+    journal = Failing()
 
     async def story() -> None:
         wire = Wire()
@@ -1315,9 +1305,9 @@ def test_an_error_of_a_row_is_logged_also_where_the_work_has_ended(caplog: pytes
             working = asyncio.ensure_future(alphapo.work())
             await asyncio.sleep(3.5)
             working.cancel()
-            journal.fails = True
+            journal.fails_with = LookupError("made-up")
             await asyncio.sleep(10)
-            journal.fails = False
+            journal.fails_with = None
 
     run(story())
     assert caplog.text.count("work: LookupError") == 3

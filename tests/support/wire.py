@@ -193,6 +193,17 @@ class Standby(Durable):
         await self.raise_epoch(asyncio.get_running_loop().time() + 1_800_000_000.0)
 
 
+class Failing(Durable):
+    """Takes no change while `fails_with` is an error."""
+
+    fails_with: Exception | None = None
+
+    async def update(self, *what: Any, **how: Any) -> Row:
+        if self.fails_with is not None:
+            raise self.fails_with
+        return await super().update(*what, **how)
+
+
 class SlowToOpen(Durable):
     """A journal that the second one to come waits for."""
 
