@@ -96,9 +96,11 @@ class Registry:
 
         The flight runs in the task that calls this, unless one is under way: the batch cancels no row.
         """
-        loop = self._enter()
+        loop, ago = self._enter(), 0.0
         try:
-            asked = self.encode(request, resend_rejected=resend_rejected)
+            if not self._lease.is_running:
+                ago = await self.open_journal(request, None)
+            asked = self.encode(request, resend_rejected=resend_rejected, ago=ago)
             is_under_way = request.foreign_id in self.flights
             flight = (
                 await self._flight_of(asked, request, loop, None)

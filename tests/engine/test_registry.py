@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -27,8 +28,10 @@ from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row
+from alphapo_async.engine.context import Runtime
 from alphapo_async.engine.work_loop import WorkLoop
 from alphapo_async.journal.memory import MemoryJournal
+from tests.support.clocks import WallClock
 from tests.support.logs import raising_at
 from tests.support.virtual import run
 from tests.support.wire import (
@@ -835,3 +838,19 @@ def test_a_request_names_the_last_claim_whose_rows_may_have_begun() -> None:
             return named, registry._worked_on(row, "another worker").begun
 
     assert run(story()) == ([0, 1, 2], 0)
+
+
+def test_a_row_of_a_batch_takes_a_new_lease_where_the_last_one_has_ended() -> None:
+    """As a call does: after a wall clock set forward all rows until the next heartbeat ended as not sent."""
+    wall = WallClock()
+
+    async def story() -> list[str]:
+        runtime = Runtime(wall, random.Random(1).random, asyncio.sleep)
+        async with client(Wire(), journal=Durable(), _runtime=runtime) as alphapo:
+            outcomes: list[str] = []
+            async for result in alphapo.batch(map(request, "abcd"), concurrency=1):
+                wall.set_by = 3_600.0
+                outcomes.append(result.outcome)
+            return outcomes
+
+    assert run(story()) == ["accepted"] * 4
