@@ -54,6 +54,10 @@ class OutboxWriter:
             await self._registry.open_journal(request, None)
         expires_at = self._context.now() + check_seconds("expires_in", expires_in)
         asked = self._left_to_workers(request, expires_at, ago=loop.time() - began)
+        with self._recorder.reporting(request.foreign_id):
+            await self._record_or_raise(connection, request, asked)
+
+    async def _record_or_raise(self, connection: Any, request: WithdrawalRequest, asked: Requested) -> None:
         row = await self._record(connection, request.foreign_id, asked)
         if not row.revision.is_same_payment(asked.revision):
             raise cast("WithdrawalError", to_outcome(conflict_with(row, request)))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -114,6 +114,8 @@ class Recorder:
         self._observer = observer
         self._supervisor = supervisor
         self._flights = flights
+        self._reporting: Counter[str] = Counter()
+        """The withdrawals whose "no" may be on its way to a caller, without a flight."""
         self._lagging: set[asyncio.Future[Row]] = set()
         self._owed: dict[asyncio.TimerHandle, Callable[[], None]] = {}
         self._is_ending = False
@@ -239,9 +241,15 @@ class Recorder:
         Raises:
             JournalError: the journal cannot be used; or it is too slow for the "no" to be relied on.
         """
+        with self.reporting(foreign_id):
+            return await self._find_to_report(foreign_id)
+
+    async def _find_to_report(self, foreign_id: str) -> Row | None:
         time = asyncio.get_running_loop().time
         row = await self._journal.find(self._account, foreign_id)
-        if row is None or row.state not in NEGATIVE_STATES or self._has_just_settled(row):
+        if row is None or row.state not in NEGATIVE_STATES:
+            return row
+        if self._has_just_settled(row) and foreign_id not in self._flights:  # a call may not have reached the journal
             return row
         for _ in range(_READINGS):
             requested_at = time()
@@ -249,6 +257,21 @@ class Recorder:
             if row.state not in NEGATIVE_STATES or time() - requested_at <= COMMIT_GRACE:
                 return row
         raise _too_slow(foreign_id, recorded=True)
+
+    @contextlib.contextmanager
+    def reporting(self, foreign_id: str) -> Iterator[None]:
+        """In the block a "no" of this withdrawal is read or recorded that a caller will get."""
+        self._reporting[foreign_id] += 1
+        try:
+            yield
+        finally:
+            self._reporting[foreign_id] -= 1
+            if not self._reporting[foreign_id]:
+                del self._reporting[foreign_id]
+
+    def is_reporting(self, foreign_id: str) -> bool:
+        """Return whether a "no" of this withdrawal may be on its way to a caller of this client."""
+        return foreign_id in self._flights or foreign_id in self._reporting
 
     def _has_just_settled(self, row: Row) -> bool:
         """Return whether this worker dated it, by its own clock, and not long ago whichever of its clocks is right."""

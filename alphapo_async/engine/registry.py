@@ -235,6 +235,7 @@ class Registry:
                 f"withdraw takes a WithdrawalRequest, not {type(request).__name__}; nothing was sent."
             )
         context, lease = self._context, self._lease
+        is_reporting = self._recorder.is_reporting(request.foreign_id)
         return Requested(
             lease.worker,
             Revision(encode_body(request, context.amount_format), request),
@@ -243,7 +244,7 @@ class Registry:
             attempted_before,
             has_other_keys=len(context.signers) > 1,
             requested_at=context.now() - ago,
-            requested_by=lease.worker,
+            requested_by=None if is_reporting else lease.worker,
             no_counts_later_by=lease.no_counts_later_by,
             begun=self._begun(lease.worker),
         )

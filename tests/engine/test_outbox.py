@@ -20,6 +20,7 @@ from alphapo_async.core.errors import (
     WithdrawalRejected,
 )
 from alphapo_async.core.replies import Reply
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.journal import open_journal
 from tests.support import postgres
 from tests.support.virtual import run
@@ -28,6 +29,7 @@ from tests.support.wire import (
     INSUFFICIENT,
     NO_CONNECTION,
     Durable,
+    SlowToAnswer,
     SlowToOpen,
     Standby,
     Wire,
@@ -201,3 +203,22 @@ def test_a_no_from_before_the_journal_went_back_is_looked_up_first() -> None:
         return wire.look_ups
 
     assert run(story()) == 1
+
+
+def test_a_no_that_is_on_its_way_to_a_caller_of_this_client_answers_what_is_asked_meanwhile() -> None:
+    """That caller may release the funds: the "no" was dated and not told yet, and another call of the same client paid all the same."""
+    wire, journal = Wire([NO_CONNECTION]), SlowToAnswer()
+
+    async def story() -> list[str]:
+        async with client(wire, journal=journal, policy=RetryPolicy.none()) as alphapo:
+            journal.seconds = 0.3
+            calls: list[asyncio.Future[object]] = [asyncio.ensure_future(alphapo.withdraw(request()))]
+            await asyncio.sleep(0.7)
+            calls.append(asyncio.ensure_future(alphapo.enqueue(request())))
+            await asyncio.sleep(0.25)
+            assert [call.done() for call in calls] == [True, False]
+            calls.append(asyncio.ensure_future(alphapo.withdraw(request())))
+            return [getattr(one, "outcome", "paid") for one in await asyncio.gather(*calls, return_exceptions=True)]
+
+    assert run(story()) == ["not_sent"] * 3
+    assert wire.posts == 1

@@ -28,6 +28,7 @@ from alphapo_async.core.history import Change
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.replies import Accepted, Found, InDoubt, NoneFound, Rejected
 from alphapo_async.core.results import BatchResult
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row, is_frozen
 from alphapo_async.core.transitions import apply
 from alphapo_async.engine.engine import Engine
@@ -38,7 +39,7 @@ from alphapo_async.journal.memory import MemoryJournal
 from tests.support import postgres
 from tests.support.engines import engine_of
 from tests.support.virtual import run
-from tests.support.wire import Standby, Wire, client, real_world, request
+from tests.support.wire import NO_CONNECTION, SlowToAnswer, Standby, Wire, client, real_world, request
 
 # ── what is written down ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -486,6 +487,38 @@ def test_a_no_that_is_told_late_is_written_once_more() -> None:
     assert _stands(age=0.6) == ("rejected", 0.6, 2)
     assert _stands(age=0.5, teller="another") == ("rejected", 0.5, 2)
     assert _stands(0.4, 0.6, 0.1) == ("rejected", 61.0, 3)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.4])
+def test_a_no_that_is_handed_out_answers_what_this_client_asks_meanwhile(seconds: float) -> None:
+    """Whoever takes it may release the funds: a call that came between its date and its delivery paid all the same."""
+    wire, journal = Wire([NO_CONNECTION]), SlowToAnswer()
+
+    async def story() -> tuple[list[str], int]:
+        async with client(wire, journal=journal, policy=RetryPolicy.none()) as alphapo:
+            await alphapo.enqueue(request(), expires_in=1.0)
+            await asyncio.sleep(2.0)
+            await alphapo._registry.settle(cast("Row", await journal.find("default", "payout-17")), may_resend=True)
+            journal.seconds = seconds
+            handed_out = asyncio.ensure_future(alphapo.resume().__anext__())
+            await asyncio.sleep(0.05)
+            call = asyncio.ensure_future(alphapo.withdraw(request()))
+            outcomes = [(await handed_out).outcome]
+            await asyncio.gather(call, return_exceptions=True)
+            row = await journal.find("default", "payout-17")
+            return [*outcomes, str(row and row.state)], wire.posts
+
+    assert run(story()) == (["not_sent", "not_sent"], 0)
+
+
+def test_a_no_is_on_its_way_until_the_last_caller_has_it() -> None:
+    """Two callers may be told of one withdrawal at one time."""
+    recorder = engine_of(Wire()).recorder
+    with recorder.reporting("f"):
+        with recorder.reporting("f"):
+            pass
+        assert recorder.is_reporting("f")
+    assert not recorder.is_reporting("f")
 
 
 def test_an_acceptance_needs_no_stamp() -> None:

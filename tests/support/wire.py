@@ -204,6 +204,17 @@ class Failing(Durable):
         return await super().update(*what, **how)
 
 
+class SlowToAnswer(Durable):
+    """Stores each change at once, and answers so many seconds later."""
+
+    seconds = 0.0
+
+    async def update(self, *what: Any, **how: Any) -> Row:
+        row = await super().update(*what, **how)
+        await asyncio.sleep(self.seconds)
+        return row
+
+
 class SlowToOpen(Durable):
     """A journal that the second one to come waits for."""
 
