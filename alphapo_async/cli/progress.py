@@ -28,17 +28,20 @@ class Advance(Protocol):
 
 
 @contextlib.asynccontextmanager
-async def show_progress(console: Console, total: int, every: float | None = None) -> AsyncIterator[Advance]:
+async def show_progress(
+    console: Console, total: int, every: float | None = None, is_stopping: Callable[[], bool] = bool
+) -> AsyncIterator[Advance]:
     """Show how many rows have their outcome while the block runs.
 
     Args:
         console: a terminal shows a bar, anything else lines.
         total: rows.
         every: seconds between two pictures or lines.
+        is_stopping: whether nothing more is sent: then no time is left to be shown.
     """
     done: Counter[str] = Counter()
     sent = 0
-    view = _Bar(console, total) if console.is_terminal else _Lines(console, total)
+    view = (_Bar if console.is_terminal else _Lines)(console, total, is_stopping)
 
     def show_now() -> None:
         with contextlib.suppress(Exception):  # a picture that cannot be drawn must not end the payments that it shows
@@ -69,9 +72,10 @@ async def _again(show: Callable[[], None], pause: float) -> None:
 class _Bar(Progress):
     """A bar with the speed and the time left, and below it a line with the outcomes; neither is ever wrapped."""
 
-    def __init__(self, console: Console, total: int) -> None:
+    def __init__(self, console: Console, total: int, is_stopping: Callable[[], bool]) -> None:
         self._outcomes = ""
         self._total = total
+        self._is_stopping = is_stopping
         super().__init__(
             TextColumn("paying"),
             BarColumn(bar_width=None),
@@ -90,7 +94,7 @@ class _Bar(Progress):
 
     def show(self, done: Counter[str], sent: int) -> None:
         """Draw the bar and the outcomes."""
-        rate = _rate(done, self._total, self.measure(sent))
+        rate = _rate(done, self._total, self.measure(sent), is_stopping=self._is_stopping())
         self._outcomes = _outcomes(done)
         self.update(self._task, completed=done.total(), figures=f"{done.total():,}/{self._total:,}  {rate}".rstrip())
         self.refresh()
@@ -116,7 +120,7 @@ class _Lines(_Bar):
         rate = self.measure(sent)
         if done != self._shown:
             self._shown = done.copy()
-            self.console.print(moving_line(done, self._total, rate))
+            self.console.print(moving_line(done, self._total, rate, is_stopping=self._is_stopping()))
 
 
 def progress_line(done: Counter[str], total: int) -> str:
@@ -125,20 +129,20 @@ def progress_line(done: Counter[str], total: int) -> str:
     return f"{done.total():,} of {total:,} finished{': ' if outcomes else ''}{outcomes}"
 
 
-def moving_line(done: Counter[str], total: int, rate: float) -> str:
-    """Return the progress, the speed and the time left, in a line."""
+def moving_line(done: Counter[str], total: int, rate: float, *, is_stopping: bool = False) -> str:
+    """Return the progress, the speed and, unless it is stopping, the time left, in a line."""
     head, colon, outcomes = progress_line(done, total).partition(": ")
-    speed = _rate(done, total, rate)
+    speed = _rate(done, total, rate, is_stopping=is_stopping)
     return f"{head}{', ' if speed else ''}{speed}{colon}{outcomes}"
 
 
-def _rate(done: Counter[str], total: int, rate: float) -> str:
+def _rate(done: Counter[str], total: int, rate: float, *, is_stopping: bool) -> str:
     """Return the speed and the time left as text; empty where the speed is not known yet."""
     left = total - done.total()
     if rate <= 0:
         return ""
     speed = f"{rate:,.0f}/s" if rate >= _WHOLE else f"{rate:.1f}/s"
-    return speed if left <= 0 else f"{speed}, {_clock(left / rate)} left"
+    return speed if left <= 0 or is_stopping else f"{speed}, {_clock(left / rate)} left"
 
 
 def _clock(seconds: float) -> str:

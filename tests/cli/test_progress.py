@@ -73,6 +73,21 @@ async def test_the_speed_is_that_of_the_rows_that_were_sent() -> None:
     assert float(speed[1]) < 50
 
 
+async def test_no_time_is_left_while_it_stops() -> None:
+    """Nothing more is sent, and the rows that are left are not waited for: the speed says nothing about the end."""
+    shown, is_stopping = io.StringIO(), asyncio.Event()
+    console = Console(file=shown, width=100)
+    async with show_progress(console, 1_000, every=0.01, is_stopping=is_stopping.is_set) as advance:
+        for _ in range(2):
+            for _ in range(5):
+                advance("accepted")
+                await asyncio.sleep(0.02)
+            is_stopping.set()
+    lines = shown.getvalue().splitlines()
+    assert any(line.endswith(" left: 3 accepted") for line in lines)
+    assert re.fullmatch(r"10 of 1,000 finished, [\d.]+/s: 10 accepted", lines[-1])
+
+
 class Screen(io.StringIO):
     """A terminal: what is written is drawn, and every picture that a person could see is kept."""
 

@@ -279,7 +279,7 @@ async def pay_file(
         following = stack.enter_context(
             contextlib.closing(Following(client, journal, access.account, ending.stop, **_following(orders)))
         )
-        async with show_progress(console, job.survey.rows) as advance:
+        async with show_progress(console, job.survey.rows, is_stopping=ending.stop.is_set) as advance:
             book = _Book(results, ending, advance)
             running = _Run(job, book, orders, ending, client=client, following=following)
             failure = await running.finish(partial(journal.find, access.account)) or book.failure
