@@ -78,8 +78,11 @@ def unfreeze(
     done, kept = with_journal(
         opened, lambda opened: unfreeze_in(opened, owner, foreign_id, decision, waits_for_quiet=not anyway)
     )
+    if not done and not kept:
+        echo(f"No row of account {clean(owner)!r} is frozen. Nothing was changed.", err=True)
+        sys.exit(Exit.REFUSED)
     echo(f"{done} unfrozen: open, with nothing in doubt; a worker sends them.")
-    if kept or not done:
+    if kept:
         echo(f"{kept} left unchanged: {_why_kept(is_all=is_all, anyway=anyway)}.", err=True)
         sys.exit(Exit.REFUSED)
 

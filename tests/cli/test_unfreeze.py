@@ -93,6 +93,21 @@ def test_all_rows_are_unfrozen_but_those_that_a_worker_holds(path: Path) -> None
     assert "1 left unchanged: it is not frozen, or a worker holds it." in one.stderr
 
 
+def test_a_journal_in_which_nothing_is_frozen_says_so(tmp_path: Path) -> None:
+    """It names no worker that holds a row, and no quiet time to wait for."""
+    path = tmp_path / "payouts.db"
+
+    async def fill() -> None:
+        journal = SqliteJournal(path)
+        await learn(journal, "a", asked("a"), now=1.0)
+        await journal.aclose()
+
+    asyncio.run(fill())
+    result = invoke("journal", "unfreeze", "--all", *WHY, "--journal", str(path))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"No row of account {ACCOUNT!r} is frozen. Nothing was changed.\n"
+
+
 class Overtaken(SqliteJournal):
     """A file in which a worker finds a withdrawal at AlphaPo while the operator's command reads the open rows."""
 
