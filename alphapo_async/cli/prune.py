@@ -112,6 +112,14 @@ async def _select(
     return over, not_over, done
 
 
+def _is_agreed(question: str) -> bool:
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:  # there is no terminal, or Ctrl-C
+        echo("", err=True)
+        return False
+
+
 def _forget(
     journal_name: str | None,
     verb: str,
@@ -132,7 +140,8 @@ def _forget(
     if not names:
         echo(f"Nothing to {verb}." if not done else f"Nothing to {verb}: {done} were done before.")
         sys.exit(Exit.REFUSED if is_strict and not done else 0)
-    if not yes and not click.confirm(f"{verb.capitalize()} {counted(len(names), 'withdrawal')} for good?", err=True):
+    if not yes and not _is_agreed(f"{verb.capitalize()} {counted(len(names), 'withdrawal')} for good?"):
+        echo("Not confirmed: nothing was removed. Without a terminal pass --yes.", err=True)
         sys.exit(Exit.REFUSED)
 
     def change(row: Row) -> tuple[Row, Sequence[Entry]]:
