@@ -38,7 +38,11 @@ def callbacks(*, foreign_id: str, as_json: bool, name: str | None, account: str 
     opened = journal_named(name, os.environ, reads_only=True)
     kept = stored_callbacks(with_journal(opened, lambda opened: opened.history(owner, foreign_id)))
     if not kept:
-        echo(f"The journal has no callback of withdrawal {foreign_id!r} of account {owner!r}.", err=True)
+        echo(
+            f"The journal has no callback of withdrawal {foreign_id!r} of account {owner!r}. Check the spelling, --journal and "
+            "--account; AlphaPo may have sent none. `alphapo status FOREIGN_ID` asks it.",
+            err=True,
+        )
         sys.exit(Exit.UNKNOWN)
     if as_json:
         for one in kept:

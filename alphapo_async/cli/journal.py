@@ -40,6 +40,7 @@ __all__ = [
     "journal_named",
     "journal_options",
     "login_name",
+    "unknown_withdrawal",
     "with_journal",
 ]
 
@@ -172,7 +173,7 @@ def show(*, foreign_id: str, as_json: bool, name: str | None, account: str | Non
 
     row, history = with_journal(journal_named(name, os.environ, reads_only=True), use)
     if row is None:
-        echo(f"The journal has no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
+        echo(unknown_withdrawal(foreign_id, owner), err=True)
         sys.exit(Exit.UNKNOWN)
     if as_json:
         click.echo(json_text({**fields_of(row), "history": list(map(line_fields, history))}))
@@ -180,6 +181,12 @@ def show(*, foreign_id: str, as_json: bool, name: str | None, account: str | Non
     for line in pairs(row_pairs(row)):
         echo(line, indent="  ")
     show_table(make_console(), "History", HISTORY_HEADS, history_rows(history))
+
+
+def unknown_withdrawal(foreign_id: str, owner: str) -> str:
+    """Return the sentence about a withdrawal that the journal does not have."""
+    name = f"{clean(foreign_id)!r} of account {clean(owner)!r}"
+    return f"The journal has no withdrawal {name}. Check the spelling, --journal and --account."
 
 
 class Fingerprint(click.ParamType):  # type: ignore[type-arg]  # it is generic in the newest releases only

@@ -10,7 +10,15 @@ from collections.abc import Awaitable, Sequence
 import click
 
 from alphapo_async.cli.exit_codes import Exit
-from alphapo_async.cli.journal import account_of, by_option, journal, journal_named, journal_options, with_journal
+from alphapo_async.cli.journal import (
+    account_of,
+    by_option,
+    journal,
+    journal_named,
+    journal_options,
+    unknown_withdrawal,
+    with_journal,
+)
 from alphapo_async.cli.journal_rows import moment
 from alphapo_async.cli.options import Words
 from alphapo_async.cli.output import clean, echo
@@ -79,7 +87,7 @@ def settle(
 
     row, is_taken = with_journal(journal_named(name, os.environ), use)
     if row is None:
-        echo(f"The journal has no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
+        echo(unknown_withdrawal(foreign_id, owner), err=True)
         sys.exit(Exit.REFUSED)
     if not is_taken:
         echo(

@@ -59,3 +59,4 @@ def test_a_withdrawal_without_callbacks_is_a_sentence(path: Path) -> None:
         result = invoke("journal", "callbacks", name, "--journal", str(path))
         assert (result.exit_code, result.stdout) == (3, "")
         assert "no callback of withdrawal" in result.stderr
+        assert "Check the spelling, --journal and --account; AlphaPo may have sent none" in result.stderr

@@ -22,7 +22,7 @@ from alphapo_async.core.row import Row, State
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
 from tests.support import postgres
-from tests.support.journal_suite import LOST, asked, learn, pay
+from tests.support.journal_suite import ACCOUNT, LOST, asked, learn, pay
 from tests.support.mounts import make_read_only, mounted
 from tests.support.rows import (
     ACCEPTED_ROW,
@@ -72,7 +72,9 @@ def test_what_is_not_known_is_said(path: Path) -> None:
     """Exit code 3, as `status` has it: it proves nothing about AlphaPo."""
     result = invoke("journal", "show", "never", "--journal", str(path))
     assert result.exit_code == 3
-    assert "has no withdrawal 'never'" in result.stderr
+    assert result.stderr == (
+        f"The journal has no withdrawal 'never' of account {ACCOUNT!r}. Check the spelling, --journal and --account.\n"
+    )
 
 
 def test_what_is_open_is_listed_oldest_first(path: Path) -> None:
@@ -221,7 +223,8 @@ def test_a_mistyped_path_does_not_read_as_all_clear(
     """Exit code 2, the path as it was understood, and nothing is made."""
     monkeypatch.chdir(tmp_path)
     result = invoke("journal", *command, "--journal", "mistyped.db")
-    assert (result.exit_code, result.output) == (2, f"no such journal: {tmp_path}/mistyped.db\n")
+    check = "Check --journal, or ALPHAPO_JOURNAL. Nothing was sent."
+    assert (result.exit_code, result.output) == (2, f"no such journal: {tmp_path}/mistyped.db. {check}\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -194,7 +194,9 @@ def test_what_is_not_known_is_said(path: str) -> None:
     """Exit code 1."""
     result = invoke("journal", "settle", "never", *ACCEPTED, "--journal", path)
     assert result.exit_code == 1
-    assert "has no withdrawal 'never'" in result.stderr
+    assert result.stderr == (
+        f"The journal has no withdrawal 'never' of account {ACCOUNT!r}. Check the spelling, --journal and --account.\n"
+    )
 
 
 def test_the_word_must_be_said(path: str) -> None:
