@@ -110,7 +110,7 @@ def withdraw(
     )
 
     def show_result(result: CallOutcome) -> Exit:
-        lines, code = report(result, resuming=access.resuming if is_shared(opened) else None)
+        lines, code = _report_of(result, access, opened)
         codes.append(code)  # first: the exit code must not depend on the output
         if as_json:
             click.echo(json_text(result_fields(request.foreign_id, result, code)))
@@ -150,18 +150,26 @@ async def _withdraw(
         await journal.aclose()
 
 
-def report(result: CallOutcome, *, resuming: str | None) -> tuple[list[str], Exit]:
+def _report_of(result: CallOutcome, access: Access, journal: Journal) -> tuple[list[str], Exit]:
+    if is_shared(journal):
+        return report(result, resuming=access.resuming, journal=access.journal_option)
+    return report(result, resuming=None)
+
+
+def report(result: CallOutcome, *, resuming: str | None, journal: str = "") -> tuple[list[str], Exit]:
     """Return the lines about a withdrawal's outcome, and the exit code.
 
     Args:
         result: the outcome.
         resuming: the command that settles open rows; None if the journal ends with this process.
+        journal: the option that names the journal to other commands; empty where the environment does.
     """
     if isinstance(result, Withdrawal):
         return pairs(withdrawal_pairs(result)), Exit.ALL_ACCEPTED
     lines, code = explain(result)
     if isinstance(result, ForeignIdConflict):
-        lines.append(f"or: `alphapo status {shlex.quote(result.foreign_id)}` shows how the existing withdrawal stands.")
+        status = f"alphapo status {shlex.quote(result.foreign_id)}{journal}"
+        lines.append(f"or: `{status}` shows how the existing withdrawal stands.")
     elif resuming is None:
         lines.append(_ONCE_SENT if result.may_release_funds else _STILL_OPEN)
     elif isinstance(result, WithdrawalUnknown):

@@ -103,6 +103,16 @@ def test_another_payment_under_a_used_foreign_id_is_a_conflict(local: Local) -> 
     assert lines[3:] == ["or: `alphapo status paying-taken` shows how the existing withdrawal stands."]
 
 
+def test_the_advice_about_a_conflict_names_the_journal(local: Local, tmp_path: Path) -> None:
+    """As it was named: without that option `alphapo status` would ask for a journal, or read another."""
+    path = str(tmp_path / "payouts.db")
+    assert local.invoke(*withdrawing("paying-named"), "--journal", path).exit_code == 0
+    result = local.invoke(*withdrawing("paying-named", amount="7"), "--journal", path)
+    assert result.stderr.splitlines()[-1] == (
+        f"or: `alphapo status paying-named --journal {path}` shows how the existing withdrawal stands."
+    )
+
+
 def test_what_was_rejected_is_sent_again_if_that_is_asked_for(local: Local, tmp_path: Path) -> None:
     """Otherwise the recorded rejection is told."""
     arguments = [*withdrawing("paying-rejected", address="unsupported"), "--journal", str(tmp_path / "payouts.db")]
