@@ -228,6 +228,8 @@ _ADVICE: Final = {
     "command again.",
 }
 """What to do with the rows of an outcome."""
+_AFTER_FAILURE: Final = {"key_refused": "{rows} not sent, and no money moved."}
+"""The error that ended the run is shown last, and says what to do."""
 _NOUNS: Final = {
     "invalid": ("invalid row", None),
     "conflict": ("row was", "rows were"),
@@ -240,9 +242,8 @@ def _advice(report: BatchReport, journal: str) -> list[str]:
     """Return what to do now, a line for each outcome that asks for something."""
     return [
         text.format(rows=counted(report.outcomes[outcome], *_NOUNS.get(outcome, ("row", None))), journal=journal)
-        for outcome, text in _ADVICE.items()
+        for outcome, text in (_ADVICE | (_AFTER_FAILURE if report.failed else {})).items()
         if report.outcomes[outcome]
-        and not (outcome == "key_refused" and report.failed)  # what ended the run is shown last
     ]
 
 

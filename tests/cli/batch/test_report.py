@@ -245,6 +245,12 @@ def test_each_remedy_is_named_once() -> None:
     assert below({"invalid": 1})[-1].startswith("Then run the same command again:")
 
 
+def test_rows_of_a_refused_key_moved_no_money_and_the_error_has_the_advice() -> None:
+    """The error that ended the run is printed last: it says what to do, and nothing of the money."""
+    assert below({"key_refused": 1}, failed=Exit.KEY_REFUSED) == ["1 row was not sent, and no money moved."]
+    assert below({"key_refused": 2}, failed=Exit.KEY_REFUSED) == ["2 rows were not sent, and no money moved."]
+
+
 def test_the_advice_names_the_journal() -> None:
     """As an option, where another command would not find it by itself."""
     lines = report_lines(report({"conflict": 1}), "f.results.csv", " --journal f.db")
