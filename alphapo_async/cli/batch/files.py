@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Final, TypeAlias
 
 import msgspec
 
+from alphapo_async.cli.output import counted
 from alphapo_async.cli.row_fields import OUTCOME_FIELDS
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.models import WithdrawalRequest
@@ -296,7 +297,7 @@ def _line_of(number: int, header: Sequence[str], cells: Sequence[str], *, no_tag
     if no_tag and "tag" in header and "tag" not in fields:
         fields.setdefault("without_tag", True)
     if len(cells) != len(header):
-        problem = f"has {len(cells)} cells, and the header has {len(header)}.{_why_too_many(header, cells)}"
+        problem = f"has {counted(len(cells), 'cell')}, and the header has {len(header)}.{_why_too_many(header, cells)}"
         return InputLine(number, fields, {"row": problem})
     problems: dict[str, str] = {}
     for name in _OBJECTS:

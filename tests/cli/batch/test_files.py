@@ -137,7 +137,8 @@ def test_a_row_with_too_few_or_too_many_cells_is_told_so(path: Path, row: str, c
     first, wrong, last = lines(path, f"{FILE}{row}\n{TEXT}\n")
     assert (first, last) == (InputLine(2, ROW), InputLine(4, ROW))
     assert (wrong.number, list(wrong.problems)) == (3, ["row"])
-    assert wrong.problems["row"].startswith(f"has {cells} cells, and the header has 5.")
+    count = "1 cell" if cells == 1 else f"{cells} cells"
+    assert wrong.problems["row"].startswith(f"has {count}, and the header has 5.")
     assert ("delete the empty columns to the right of the table." in wrong.problems["row"]) is (row == f"{TEXT},")
     assert wrong.fields["foreign_id"] == row.split(",", maxsplit=1)[0]
 
