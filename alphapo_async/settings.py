@@ -263,7 +263,7 @@ def check_filled(variables: Mapping[str, str]) -> None:
 def _credentials(variables: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return key and secret, as far as they are not given."""
     if missing := _missing(variables, given):
-        raise ConfigurationError(" ".join(missing))
+        raise ConfigurationError(" ".join([*missing, "Nothing was sent."]))
     found = {}
     if "key" not in given:
         found["key"] = check_text("ALPHAPO_KEY", variables["ALPHAPO_KEY"], is_secret=True)

@@ -300,7 +300,9 @@ def test_what_is_given_wins_over_the_environment_and_is_not_asked_of_it() -> Non
 
 def test_whoever_has_set_nothing_is_told_of_all_of_it_at_once() -> None:
     """A newcomer does not run into the second missing variable after mending the first."""
-    with pytest.raises(ConfigurationError, match=r"ALPHAPO_KEY is not set.* ALPHAPO_SECRET is not set"):
+    with pytest.raises(
+        ConfigurationError, match=r"ALPHAPO_KEY is not set.* ALPHAPO_SECRET is not set.* Nothing was sent\.$"
+    ):
         from_environment({})
 
 

@@ -69,7 +69,9 @@ def existing(journal: Journal) -> Journal:
     """
     if isinstance(journal, SqliteJournal) and not journal.path.exists():
         beside = journals_here(journal.path.parent)
-        raise ConfigurationError(f"no such journal: {journal.path}{beside and f'.{beside}'}")
+        raise ConfigurationError(
+            f"no such journal: {journal.path}. Check --journal, or ALPHAPO_JOURNAL. Nothing was sent.{beside}"
+        )
     return journal
 
 

@@ -84,7 +84,9 @@ def test_a_file_that_is_not_there_is_no_journal_to_look_into(tmp_path: Path) -> 
     """It is named, and not made; one that is there, and one in memory, pass."""
     path = tmp_path / "mistyped.db"
     access = Access(KEYS, base_url=LOOPBACK, journal=str(path))
-    with pytest.raises(ConfigurationError, match=f"no such journal: {path}"):
+    with pytest.raises(
+        ConfigurationError, match=f"no such journal: {path}. Check --journal, or ALPHAPO_JOURNAL. Nothing was"
+    ):
         existing(access.open_journal())
     assert list(tmp_path.iterdir()) == []
     path.touch()
@@ -227,7 +229,9 @@ def test_the_journals_of_a_folder_are_named_as_options(tmp_path: Path) -> None:
         os.utime(path, (number, number))
     options = ", ".join(f"--journal '{tmp_path}/{number} a.journal.db'" for number in (3, 2, 1))
     assert journals_here(tmp_path) == f" In this folder: {options}."
-    with pytest.raises(ConfigurationError, match=r"no such journal: .*mistyped\.db\. In this folder: --journal "):
+    with pytest.raises(
+        ConfigurationError, match=r"no such journal: .*mistyped\.db\. .* sent\. In this folder: --journal "
+    ):
         existing(open_journal(str(tmp_path / "mistyped.db")))
 
 

@@ -96,7 +96,8 @@ def test_resume_without_resending_leaves_it_unknown(local: Local, tmp_path: Path
 def test_resume_wants_a_journal_that_is_there(local: Local, tmp_path: Path) -> None:
     """A mistyped path, or one in memory, must not read as "nothing is open": exit code 2, and nothing is made."""
     result = local.invoke("resume", "--journal", str(tmp_path / "mistyped.db"))
-    assert (result.exit_code, result.output) == (2, f"no such journal: {tmp_path}/mistyped.db\n")
+    check = "Check --journal, or ALPHAPO_JOURNAL. Nothing was sent."
+    assert (result.exit_code, result.output) == (2, f"no such journal: {tmp_path}/mistyped.db. {check}\n")
     assert list(tmp_path.iterdir()) == []
     result = local.invoke("resume")
     assert result.exit_code == 2

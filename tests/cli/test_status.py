@@ -173,5 +173,6 @@ def test_status_wants_a_foreign_id() -> None:
 def test_status_wants_a_journal_that_is_there(local: Local, tmp_path: Path) -> None:
     """A mistyped path is no journal that knows nothing: exit code 2, and none is made."""
     answer = local.invoke("status", "asking-1", "--journal", str(tmp_path / "mistyped.db"))
-    assert (answer.exit_code, answer.output) == (2, f"no such journal: {tmp_path}/mistyped.db\n")
+    check = "Check --journal, or ALPHAPO_JOURNAL. Nothing was sent."
+    assert (answer.exit_code, answer.output) == (2, f"no such journal: {tmp_path}/mistyped.db. {check}\n")
     assert list(tmp_path.iterdir()) == []
