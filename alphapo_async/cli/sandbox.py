@@ -35,9 +35,8 @@ Examples:
   alphapo sandbox --callback-url http://127.0.0.1:8000/alphapo/
 
 \b
-Then, in another terminal:
-  export ALPHAPO_KEY=sandbox-key ALPHAPO_SECRET=sandbox-secret
-  alphapo check --base-url http://127.0.0.1:8080
+Then, in another terminal, paste its second line, and:
+  alphapo check
 """
 
 
@@ -115,7 +114,7 @@ def sandbox(
 ) -> None:
     """Run the local sandbox, our AlphaPo for tests: it listens on this machine only, and no money moves.
 
-    Its first line is its URL. It runs until Ctrl-C or SIGTERM.
+    Its first line is its URL; its second one sets the environment of other commands and programs. It runs until Ctrl-C or SIGTERM.
     """
     local = Sandbox(
         key,

@@ -45,6 +45,13 @@ def test_it_tells_its_url_first_serves_and_ends_cleanly(number: signal.Signals, 
     assert (process.returncode, complaints) == (0, "")
 
 
+def test_its_help_names_the_line_that_sets_the_environment() -> None:
+    """As the README does: the port is another one in each run, and an example with one port would be wrong."""
+    shown = invoke("sandbox", "--help").stdout
+    assert "Its first line is its URL; its second one sets the environment" in " ".join(shown.split())
+    assert "8080" not in shown.partition("Then, in another terminal")[2]
+
+
 def test_minimums_are_settable() -> None:
     """An amount below is refused as AlphaPo does it; a wrong currency or amount is wrong usage."""
     command = command_line("sandbox", "--minimum", "BTC=0.7", "--minimum", "ETH=5")
