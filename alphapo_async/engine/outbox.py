@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from msgspec.structs import replace
 
-from alphapo_async.core.errors import ConfigurationError, WithdrawalError
+from alphapo_async.core.errors import ConfigurationError, JournalError, WithdrawalError
 from alphapo_async.core.evidence import Requested
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.rate_limit import Priority
@@ -59,11 +59,19 @@ class OutboxWriter:
 
     async def _record_or_raise(self, connection: Any, request: WithdrawalRequest, asked: Requested) -> None:
         row = await self._record(connection, request.foreign_id, asked)
+        is_stale = is_stale_no(row)
+        if is_stale:
+            await self._questions.refresh(row, Priority.QUESTION)
+        if is_stale or (connection is not None and row.state in NEGATIVE_STATES):
+            row = await self._recorder.find_to_report(row.foreign_id) or row
+            if row.state == "open":
+                raise JournalError(
+                    f"Withdrawal {request.foreign_id!r} was not enqueued by this call: another call has asked for it again meanwhile.",
+                    recorded=True,
+                    foreign_id=request.foreign_id,
+                )
         if not row.revision.is_same_payment(asked.revision):
             raise cast("WithdrawalError", to_outcome(conflict_with(row, request)))
-        if is_stale_no(row):
-            await self._questions.refresh(row, Priority.QUESTION)
-            row = await self._recorder.find_to_report(row.foreign_id) or row
         if row.state in NEGATIVE_STATES or row.state == "failed":
             raise cast("WithdrawalError", to_outcome(FlightResult(request.foreign_id, row, is_from_journal=True)))
 

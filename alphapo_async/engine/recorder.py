@@ -178,13 +178,19 @@ class Recorder:
         raise _too_slow(foreign_id, recorded=True)
 
     async def record_within(self, connection: Any, foreign_id: str, asked: Requested) -> Row:
-        """Do as `record`, within the transaction of a database connection of the caller's.
+        """Do as `record`, within the transaction of a database connection of the caller's; a "no" stays as it is, with its date.
+
+        Its new date would go with the transaction, which most callers roll back then; until that no other connection could give it one.
 
         Raises:
             JournalError: it could not be recorded.
         """
         assert isinstance(self._journal, Outbox)  # noqa: S101 - checked where connections are taken
-        change = partial(self._taken_on, foreign_id=foreign_id, asked=asked, lapses=(), is_repeated=False)
+
+        def change(known: Row | None) -> _Changed:
+            changed = self._taken_on(known, foreign_id, asked, (), is_repeated=False)
+            return changed if known is None or changed[0].state not in NEGATIVE_STATES else (known, ())
+
         return await self._journal.update_within(connection, self._account, foreign_id, change)
 
     def _taken_on(

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import psycopg
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -15,17 +16,22 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import (
     ConfigurationError,
     ForeignIdConflict,
+    JournalError,
     WithdrawalError,
     WithdrawalNotSent,
     WithdrawalRejected,
+    WithdrawalUnknown,
 )
+from alphapo_async.core.history import Entry
 from alphapo_async.core.replies import Reply
 from alphapo_async.core.retry_policy import RetryPolicy
+from alphapo_async.core.row import Row
 from alphapo_async.journal import open_journal
 from tests.support import postgres
 from tests.support.virtual import run
 from tests.support.wire import (
     EPOCH,
+    HTML_502,
     INSUFFICIENT,
     NO_CONNECTION,
     Durable,
@@ -104,6 +110,66 @@ async def test_a_payment_is_sent_only_if_the_transaction_commits_that_enqueued_i
         assert await paid(alphapo) == ["done accepted"]
     await connection.close()
     assert list(wire.bodies) == ["done"]
+
+
+async def test_a_no_from_before_the_journal_went_back_is_confirmed_within_a_transaction() -> None:
+    """The answer could not be recorded while the caller's own transaction waited for it: each call failed, after ten seconds."""
+    wire = Wire([INSUFFICIENT], [HTML_502])
+    connection = await asyncpg.connect(postgres.url())
+    async with payer(wire) as alphapo:
+        with pytest.raises(WithdrawalRejected):
+            await alphapo.withdraw(request())
+        await alphapo._engine.journal.raise_epoch(0.0)
+        async with connection.transaction():
+            await alphapo.enqueue(request("new"), connection=connection)
+            with pytest.raises(WithdrawalUnknown) as unconfirmed:
+                await alphapo.enqueue(request(), connection=connection)
+        for _ in range(2):
+            async with connection.transaction():
+                with pytest.raises(WithdrawalRejected):
+                    await alphapo.enqueue(request(), connection=connection)
+    await connection.close()
+    assert (unconfirmed.value.reason, wire.look_ups) == ("journal went back", 2)
+
+
+async def test_a_no_is_dated_anew_also_where_the_transaction_that_met_it_is_rolled_back() -> None:
+    """Its caller may release the funds: a call of another worker that was made before came after that, and paid."""
+    connection = await asyncpg.connect(postgres.url())
+    async with payer(Wire([INSUFFICIENT])) as alphapo:
+        engine = alphapo._engine
+        with pytest.raises(WithdrawalRejected):
+            await alphapo.withdraw(request())
+        early = await engine.journal.update("default", "payout-17", _a_minute_earlier)
+        asked = alphapo._registry.encode(request(), resend_rejected=True)
+        with pytest.raises(WithdrawalRejected):
+            async with connection.transaction():
+                await alphapo.enqueue(request(), connection=connection)
+        late = await engine.recorder.record("payout-17", replace(asked, worker="another", requested_by="another"))
+        assert (early.state, late.state) == ("rejected", "rejected")
+    await connection.close()
+
+
+def _a_minute_earlier(row: Row | None) -> tuple[Row, tuple[Entry, ...]]:
+    assert row is not None
+    assert row.settled_at is not None
+    return replace(row, settled_at=row.settled_at - 60.0), ()
+
+
+async def test_what_another_call_has_opened_again_meanwhile_is_not_enqueued() -> None:
+    """It may end without a worker: a transaction that met its "no" must not count on one."""
+    connection = await asyncpg.connect(postgres.url())
+    async with payer(Wire([INSUFFICIENT])) as alphapo:
+        with pytest.raises(WithdrawalRejected):
+            await alphapo.withdraw(request())
+        await alphapo._engine.journal.update("default", "payout-17", _a_minute_earlier)
+        asked = alphapo._registry.encode(request(), resend_rejected=True)
+        async with connection.transaction(isolation="repeatable_read"):
+            await connection.execute("select 1")
+            await alphapo._engine.recorder.record("payout-17", asked)
+            with pytest.raises(JournalError, match="asked for it again meanwhile") as raised:
+                await alphapo.enqueue(request(), connection=connection)
+    await connection.close()
+    assert raised.value.recorded
 
 
 async def test_a_statement_enqueues_in_a_transaction_of_sqlalchemy() -> None:
