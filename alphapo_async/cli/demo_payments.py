@@ -7,6 +7,7 @@ happened and what its callers got.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -105,20 +106,25 @@ def news_of(line: bytes) -> News:
 async def pay_until_killed(
     url: str, journal: str, rows: int, on_news: Callable[[News], None], *, kill_after: int
 ) -> None:
-    """Have a worker pay the first rows, and kill it as soon as so many callers have their outcome."""
-    worker = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _WORKER, url, journal, str(rows), stdout=asyncio.subprocess.PIPE
-    )
+    """Have a worker pay the first rows, and kill it as soon as so many callers have their outcome, or the demo is interrupted.
+
+    A Ctrl-C in the terminal goes to the demo alone: the worker has a session of its own.
+    """
+    command = (sys.executable, "-c", _WORKER, url, journal, str(rows))
+    worker = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, start_new_session=True)
     assert worker.stdout is not None  # noqa: S101 - a pipe was asked for
     reported = 0
-    async for line in worker.stdout:
-        news = news_of(line)
-        on_news(news)
-        reported += isinstance(news, OutcomeReported)
-        if reported >= kill_after:
+    try:
+        async for line in worker.stdout:
+            news = news_of(line)
+            on_news(news)
+            reported += isinstance(news, OutcomeReported)
+            if reported >= kill_after:
+                break
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
             worker.kill()
-            break
-    await worker.wait()
+        await worker.wait()
 
 
 async def work(url: str, journal: str, rows: int, say: Callable[[bytes], object]) -> None:

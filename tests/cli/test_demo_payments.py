@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -23,7 +28,9 @@ from alphapo_async.cli.sandbox import KEY, SECRET
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.sandbox import Sandbox
+from tests.cli.conftest import clean_environment, command_line
 from tests.proof.background import running_sandbox
+from tests.support.processes import started
 
 
 def request(foreign_id: str, amount: str = "0.001", currency: str = "BTC") -> WithdrawalRequest:
@@ -72,6 +79,40 @@ async def test_the_worker_is_killed_when_enough_were_told(tmp_path: Path) -> Non
     assert len(await journal.find_dead(0.0)) == 1
     assert await journal.find_open("default", None, 1)
     await journal.aclose()
+
+
+async def test_an_interrupted_demo_takes_its_worker_along(tmp_path: Path) -> None:
+    """It would go on paying, and end with tracebacks once the folder of its journal and its pipe are gone."""
+    has_begun = asyncio.Event()
+    async with Sandbox(KEY, SECRET, latency=0.02) as sandbox:
+        journal = str(tmp_path / "payouts.db")
+        paying = asyncio.create_task(
+            pay_until_killed(sandbox.url, journal, 500, lambda _: has_begun.set(), kill_after=500)
+        )
+        await has_begun.wait()
+        paying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await paying
+        await asyncio.sleep(0.05)  # what had left arrives
+        posts = sandbox.ledger.posts
+        await asyncio.sleep(0.1)
+        assert sandbox.ledger.posts == posts
+
+
+def test_a_terminal_s_ctrl_c_does_not_reach_the_worker() -> None:
+    """It goes to every process of the session: the worker has one of its own, and ends without a traceback."""
+    command = command_line("demo")
+    pipe = subprocess.PIPE
+    with started(
+        command, env=clean_environment(), stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("0 of "):
+            pass
+        time.sleep(0.2)  # the worker has begun
+        os.killpg(process.pid, signal.SIGINT)
+        shown, _ = process.communicate(timeout=10)
+    assert (process.returncode, shown) == (3, "Interrupted: run the same command again.\n")
 
 
 async def test_a_worker_that_ends_by_itself_is_not_killed(tmp_path: Path) -> None:
