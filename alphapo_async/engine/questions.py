@@ -15,7 +15,7 @@ from alphapo_async.core.models import Transaction
 from alphapo_async.core.next_step import is_no_longer_refreshed
 from alphapo_async.core.rate_limit import Permit, Priority
 from alphapo_async.core.replies import Answer, Found, NoAnswer, NoneFound, NoReply, Reply, judge_look_up
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Row, is_stale_no
 from alphapo_async.core.signer import Signer
 from alphapo_async.engine.context import ACCOUNTS, ClientContext
 from alphapo_async.engine.lease import Lease
@@ -149,9 +149,10 @@ class Questions:
         async def wait(priority: Priority) -> Permit | None:
             return await self._limiter.wait(priority, asyncio.get_running_loop(), seconds)
 
-        answered = await self.look_up(
-            row.foreign_id, context.signers.get(row.key_fingerprint, context.signer), priority, wait
-        )
+        signer = context.signers.get(row.key_fingerprint)
+        if signer is None and is_stale_no(row):
+            return  # AlphaPo shows a withdrawal to its own key alone: another key's "none" confirms no "no"
+        answered = await self.look_up(row.foreign_id, signer or context.signer, priority, wait)
         if answered is not None:
             learned = await self._learn(row, LookedUp(self._lease.worker, *answered))
             if is_no_longer_refreshed(learned):

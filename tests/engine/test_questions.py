@@ -10,6 +10,7 @@ import pytest
 from alphapo_async.core.errors import (
     AlphapoUnavailable,
     JournalError,
+    WithdrawalRejected,
     WithdrawalUnknown,
 )
 from alphapo_async.core.events import Event
@@ -26,7 +27,9 @@ from alphapo_async.journal.memory import MemoryJournal
 from tests.support.engines import SIGNER, engine_of
 from tests.support.virtual import run
 from tests.support.wire import (
+    EPOCH,
     HTML_502,
+    INSUFFICIENT,
     LOST,
     NOT_FOUND,
     Durable,
@@ -206,6 +209,29 @@ def test_a_look_up_that_finds_nothing_teaches_a_row_nothing() -> None:
             assert [line.what for line in await journal.history("default", "payout-17")][1:] == ["none"]
 
     run(story())
+
+
+def test_a_no_from_before_the_journal_went_back_is_confirmed_with_its_own_key_alone() -> None:
+    """It was paid since with that key, and the journal has lost it: to another key AlphaPo shows none, and funds were released."""
+    wire, journal = Wire([INSUFFICIENT]), Durable()
+
+    async def story() -> list[str]:
+        async with client(wire, journal=journal) as alphapo:
+            with pytest.raises(WithdrawalRejected):
+                await alphapo.withdraw(request())
+
+            def of_another_key(row: Row | None) -> tuple[Row, tuple[Entry, ...]]:
+                assert row is not None
+                return msgspec.structs.replace(row, reported=False, key_fingerprint="of a key that is gone"), ()
+
+            await journal.update("default", "payout-17", of_another_key)
+            await journal.raise_epoch(EPOCH)
+            with pytest.raises(WithdrawalUnknown):
+                await alphapo.enqueue(request())
+            return [result.outcome async for result in alphapo.resume()]
+
+    assert run(story()) == []
+    assert wire.look_ups == 0
 
 
 def test_a_refresh_without_a_slot_waits_for_the_next_round() -> None:
