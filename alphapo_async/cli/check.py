@@ -148,11 +148,16 @@ def compare_clocks(reply: Reply | NoReply, now: float) -> CheckLine:
     return CheckLine("clock", difference, Exit.REFUSED if abs(apart) > _APART else Exit.ALL_ACCEPTED)
 
 
+def _failed(check: str, error: AlphapoError) -> CheckLine:
+    lines, code = explain(error)
+    return CheckLine(check, " ".join(lines), code)
+
+
 async def _check_ping(client: AlphapoClient) -> CheckLine:
     try:
         await client.ping()
     except AlphapoError as error:
-        return CheckLine("ping", str(error), explain(error)[1])
+        return _failed("ping", error)
     return CheckLine("ping", "AlphaPo is reachable")
 
 
@@ -160,7 +165,7 @@ async def _check_key(client: AlphapoClient) -> CheckLine:
     try:
         balances = await client.balances()
     except AlphapoError as error:
-        return CheckLine("key", str(error), explain(error)[1])
+        return _failed("key", error)
     return CheckLine("key", f"AlphaPo accepts it and shows {counted(len(balances), 'balance')}")
 
 

@@ -10,7 +10,7 @@ from enum import IntEnum
 from pathlib import PurePath
 from typing import Final
 
-from alphapo_async.cli.messages import AN_EARLIER_CALL, advice, happened, is_key_refused, option_problem
+from alphapo_async.cli.messages import AN_EARLIER_CALL, CHECK_THE_KEY, advice, happened, is_key_refused, option_problem
 from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,
@@ -77,8 +77,8 @@ def explain(error: Exception) -> tuple[list[str], Exit]:
             return [error.detail], Exit.UNKNOWN if _is_passing(error) else Exit.WRONG
         case WithdrawalError() | JournalError():
             return _explain_withdrawal(error), code_of_error(error)
-        case AlphapoUnavailable():
-            return [str(error)], Exit.KEY_REFUSED if error.is_key_refused else Exit.UNKNOWN
+        case AlphapoUnavailable() if error.is_key_refused:
+            return [str(error), f"{CHECK_THE_KEY}."], Exit.KEY_REFUSED
         case AlphapoError():
             return [str(error)], Exit.WRONG if isinstance(error, ConfigurationError) else Exit.UNKNOWN
         case _:

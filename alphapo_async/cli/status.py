@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from alphapo_async.cli.exit_codes import Exit
+from alphapo_async.cli.exit_codes import Exit, explain
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, Words, access_options, existing, journals_here, json_option
 from alphapo_async.cli.output import clean, echo, fits, json_text, make_console, table
@@ -60,7 +60,7 @@ def status(*, foreign_id: str, as_json: bool, journal: str | None, base_url: str
         for line in one_below_the_other(heads, rows):
             echo(line, indent="  ")
     if isinstance(answer, AlphapoUnavailable):
-        echo(clean(str(answer)), err=True)
+        echo(clean(" ".join(explain(answer)[0])), err=True)
     elif answer is None and row is not None:
         # A settled "no" of the journal stands; where it has none, a look-up without an answer proves nothing.
         proof = "" if row.state in NEGATIVE_STATES and not is_stale_no(row) else "; this does not mean unpaid"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from alphapo_async.cli.exit_codes import Exit, code_of, explain, nothing_sent, worst_of
-from alphapo_async.cli.messages import AN_EARLIER_CALL, advice
+from alphapo_async.cli.messages import AN_EARLIER_CALL, CHECK_THE_KEY, advice
 from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,
@@ -81,6 +81,12 @@ def test_every_error_has_its_exit_code(error: Exception, code: int) -> None:
     lines, result = explain(error)
     assert result == code
     assert all(lines)
+
+
+@pytest.mark.parametrize(("code", "lines"), [("bad_header_key", ["no", f"{CHECK_THE_KEY}."]), (None, ["no"])])
+def test_a_question_under_a_refused_key_comes_with_what_to_check(code: str | None, lines: list[str]) -> None:
+    """A wrong secret is what a first user meets first, with a command that only asks."""
+    assert explain(AlphapoUnavailable("no", http_status=403, code=code))[0] == lines
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_status_says_who_ended_it(local: Local) -> None:
 @pytest.mark.parametrize(
     ("environment", "code", "words"),
     [
-        ({"ALPHAPO_KEY": "another-key"}, 4, "bad_header_key"),
+        ({"ALPHAPO_KEY": "another-key"}, 4, "(bad_header_key). Check ALPHAPO_KEY, ALPHAPO_SECRET, "),
         ({"ALPHAPO_BASE_URL": NOBODY}, 3, "no connection"),
         ({"ALPHAPO_JOURNAL": "carrier://pigeon"}, 2, "journal"),
         ({"ALPHAPO_SECRET": ""}, 2, "ALPHAPO_SECRET"),
