@@ -478,7 +478,14 @@ class Flight:
         if signer is None or not may_look_up(self._counts, self._context.policy) or self.waiters.is_late(0.0):
             return None
         priority = Priority.LOOK_UP if self._has_asked else Priority.QUESTION
-        answered = await self._parts.questions.look_up(foreign_id, signer, priority, self._permit)
+        questions, permit = self._parts.questions, self._permit
+        is_stale = is_stale_no(row)
+        looking = (
+            questions.confirm(row, priority, permit)
+            if is_stale
+            else questions.look_up(foreign_id, signer, priority, permit)
+        )
+        answered = await looking
         if answered is None:
             return None
         self._has_failed |= isinstance(answered.answer, NoAnswer) and answered.answer.reason == INTERNAL_ERROR

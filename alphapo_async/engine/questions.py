@@ -102,6 +102,24 @@ class Questions:
             self._limiter.release(permit, answer)
         return Answered(judged, excerpt_of(reply), began, clock())
 
+    async def confirm(
+        self, row: Row, priority: Priority, wait: Callable[[Priority], Awaitable[Permit | None]]
+    ) -> Answered | None:
+        """Look up a "no" from before the journal went back; None if that could not leave in time, or its key is not among the client's.
+
+        AlphaPo shows a withdrawal to the key alone that sent it. What the journal has lost may have been sent again with the current key:
+        that one and the row's must both be answered "none".
+        """
+        own, current = self._context.signers.get(row.key_fingerprint), self._context.signer
+        if own is None:
+            return None
+        answered = await self.look_up(row.foreign_id, own, priority, wait)
+        if own is current or answered is None or not isinstance(answered.answer, NoneFound):
+            return answered
+        with contextlib.suppress(JournalError):
+            await self._recorder.note(row, LookedUp(self._lease.worker, *answered))
+        return await self.look_up(row.foreign_id, current, priority, wait)
+
     async def transaction(self, foreign_id: str) -> Transaction | None:
         """Return what AlphaPo shows under this foreign_id, with the key that its row was sent with; None for "none".
 
@@ -149,10 +167,12 @@ class Questions:
         async def wait(priority: Priority) -> Permit | None:
             return await self._limiter.wait(priority, asyncio.get_running_loop(), seconds)
 
-        signer = context.signers.get(row.key_fingerprint)
-        if signer is None and is_stale_no(row):
-            return  # AlphaPo shows a withdrawal to its own key alone: another key's "none" confirms no "no"
-        answered = await self.look_up(row.foreign_id, signer or context.signer, priority, wait)
+        signer = context.signers.get(row.key_fingerprint, context.signer)
+        is_stale = is_stale_no(row)
+        looking = (
+            self.confirm(row, priority, wait) if is_stale else self.look_up(row.foreign_id, signer, priority, wait)
+        )
+        answered = await looking
         if answered is not None:
             learned = await self._learn(row, LookedUp(self._lease.worker, *answered))
             if is_no_longer_refreshed(learned):

@@ -272,7 +272,7 @@ def test_a_no_from_before_the_journal_went_back_is_looked_up_first() -> None:
 
 
 def test_a_no_that_is_on_its_way_to_a_caller_of_this_client_answers_what_is_asked_meanwhile() -> None:
-    """That caller may release the funds: the "no" was dated and not told yet, and another call of the same client paid all the same."""
+    """That caller may release the funds: the "no" was dated and not reported yet, and another call of the same client paid all the same."""
     wire, journal = Wire([NO_CONNECTION]), SlowToAnswer()
 
     async def story() -> list[str]:

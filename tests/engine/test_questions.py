@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import (
     AlphapoUnavailable,
     JournalError,
@@ -33,6 +34,7 @@ from tests.support.wire import (
     LOST,
     NOT_FOUND,
     Durable,
+    Standby,
     Wire,
     client,
     reply,
@@ -232,6 +234,58 @@ def test_a_no_from_before_the_journal_went_back_is_confirmed_with_its_own_key_al
 
     assert run(story()) == []
     assert wire.look_ups == 0
+
+
+class ByKey(Wire):
+    """An AlphaPo that shows a withdrawal to the key alone that sent it, here the newer one."""
+
+    async def exchange(self, method: str, url: str, **how: Any) -> Reply | NoReply:
+        if method == "GET" and how["headers"]["X-Processing-Key"] != "newer-key":
+            return NOT_FOUND
+        return await super().exchange(method, url, **how)
+
+
+@pytest.mark.parametrize("is_resent", [True, False])
+def test_a_no_from_before_the_journal_went_back_is_confirmed_with_the_current_key_too(is_resent: bool) -> None:  # noqa: FBT001
+    """It was sent again and paid with that key, and the journal has lost it: the older key's "none" released the funds."""
+    wire, journal = ByKey([INSUFFICIENT]), Standby()
+    keys: dict[str, Any] = {"journal": journal, "session": wire, "base_url": "http://127.0.0.1:9"}
+
+    async def story() -> list[Any]:
+        async with client(wire, journal=journal) as alphapo:
+            with pytest.raises(WithdrawalRejected):
+                await alphapo.withdraw(request())
+        await asyncio.sleep(5)
+        keys["_runtime"] = alphapo._engine.context.runtime
+        keys["retired_keys"] = [("made-up-key", "made-up-secret")]
+        journal.lag()
+        async with AlphapoClient("newer-key", "secret", **keys) as alphapo:
+            if is_resent:
+                await alphapo.withdraw(request(), resend_rejected=True)
+            await journal.fail_over()
+            calls = [alphapo.withdraw(request()), alphapo.enqueue(request())]
+            outcomes = [(await asyncio.gather(call, return_exceptions=True))[0] for call in calls]
+            lines = await journal.history("default", "payout-17")
+            assert [line.count for line in lines if line.what == "none"] == [1 if is_resent else 2]
+            return [getattr(outcome, "outcome", "paid") for outcome in outcomes]
+
+    assert run(story()) == (["paid"] * 2 if is_resent else ["rejected"] * 2)
+
+
+def test_one_key_confirms_a_no_with_one_question() -> None:
+    """The row's key is the current one."""
+    wire, journal = Wire([INSUFFICIENT]), Durable()
+
+    async def story() -> None:
+        async with client(wire, journal=journal) as alphapo:
+            with pytest.raises(WithdrawalRejected):
+                await alphapo.withdraw(request())
+            await journal.raise_epoch(EPOCH)
+            with pytest.raises(WithdrawalRejected):
+                await alphapo.withdraw(request())
+
+    run(story())
+    assert wire.look_ups == 1
 
 
 def test_a_refresh_without_a_slot_waits_for_the_next_round() -> None:

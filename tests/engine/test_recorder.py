@@ -491,7 +491,7 @@ def test_a_no_that_is_told_late_is_written_once_more() -> None:
 
 @pytest.mark.parametrize("seconds", [0.1, 0.4])
 def test_a_no_that_is_handed_out_answers_what_this_client_asks_meanwhile(seconds: float) -> None:
-    """Whoever takes it may release the funds: a call that came between its date and its delivery paid all the same."""
+    """Its caller may release the funds: a call that came between its date and its delivery paid all the same."""
     wire, journal = Wire([NO_CONNECTION]), SlowToAnswer()
 
     async def story() -> tuple[list[str], int]:
@@ -512,7 +512,7 @@ def test_a_no_that_is_handed_out_answers_what_this_client_asks_meanwhile(seconds
 
 
 def test_a_no_is_on_its_way_until_the_last_caller_has_it() -> None:
-    """Two callers may be told of one withdrawal at one time."""
+    """Two callers may ask for one withdrawal at one time."""
     recorder = engine_of(Wire()).recorder
     with recorder.reporting("f"):
         with recorder.reporting("f"):
