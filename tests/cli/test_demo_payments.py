@@ -82,7 +82,7 @@ async def test_the_worker_is_killed_when_enough_were_told(tmp_path: Path) -> Non
 
 
 async def test_an_interrupted_demo_takes_its_worker_along(tmp_path: Path) -> None:
-    """It would go on paying, and end with tracebacks once the folder of its journal and its pipe are gone."""
+    """It would continue to pay, and end with tracebacks once the folder of its journal and its pipe are gone."""
     has_begun = asyncio.Event()
     async with Sandbox(KEY, SECRET, latency=0.02) as sandbox:
         journal = str(tmp_path / "payouts.db")
