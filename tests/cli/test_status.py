@@ -76,7 +76,7 @@ def test_status_of_what_a_file_does_not_have_is_a_sentence(local: Local, tmp_pat
 def test_status_of_a_recorded_no_does_not_put_it_in_question(local: Local, tmp_path: Path) -> None:
     """The journal says that the funds may be released; a look-up that shows nothing agrees."""
     path = str(tmp_path / "payouts.db")
-    assert local.invoke(*withdrawing("asking-too-much", amount="999999999"), "--journal", path).exit_code == 1
+    assert local.invoke(*withdrawing("asking-too-much", amount="2000000000"), "--journal", path).exit_code == 1
     result = local.invoke("status", "asking-too-much", "--journal", path)
     assert "the funds may be released" in result.stdout
     assert result.stdout.splitlines()[-1] == "AlphaPo: not visible to this key."
@@ -85,7 +85,7 @@ def test_status_of_a_recorded_no_does_not_put_it_in_question(local: Local, tmp_p
 def test_status_releases_no_funds_after_a_no_from_before_the_journal_went_back(local: Local, tmp_path: Path) -> None:
     """What the journal lost may have paid it: only the same payment again, which is looked up first, confirms the "no"."""
     path = str(tmp_path / "payouts.db")
-    payment = (*withdrawing("asking-stale", amount="999999999"), "--journal", path)
+    payment = (*withdrawing("asking-stale", amount="2000000000"), "--journal", path)
     assert local.invoke(*payment).exit_code == 1
     local.invoke("resume", "--restored", "--journal", path)
     for url, last in (("http://127.0.0.1:9", "no connection"), (local.url, "this does not mean unpaid")):
