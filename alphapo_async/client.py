@@ -270,8 +270,9 @@ class AlphapoClient:
         """Return what `enqueue` does as an SQL statement, for a transaction of SQLAlchemy, psycopg or Django in the journal's database.
 
         It is sent only if that transaction commits. The tables must be there: open the client once, or run `alphapo journal migrate`.
-        The statement refuses another payment under the same foreign_id (SQLSTATE 23505) and an account of another host (23514). It returns
-        whether the withdrawal was new. It makes no use of parameters, so that it suits every driver.
+        The statement refuses another payment under the same foreign_id, and a withdrawal that has ended without being paid (SQLSTATE 23505
+        for both), and an account of another host (23514). It returns whether the withdrawal was new. It makes no use of parameters, so that
+        it suits every driver.
 
         Args:
             request: what to pay.

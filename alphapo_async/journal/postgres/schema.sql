@@ -289,6 +289,10 @@ begin
     raise exception 'Withdrawal % never arrived when it was tried before; enqueue it again with client.enqueue().',
       wanted.foreign_id using errcode = 'unique_violation';
   end if;
+  if known.state in ('rejected', 'failed', 'conflict') then
+    raise exception 'Withdrawal % has ended, and no worker pays it (%): client.enqueue() says why; it was not enqueued.',
+      wanted.foreign_id, known.state using errcode = 'unique_violation';
+  end if;
   return false;
 end
 $enqueue$;

@@ -253,13 +253,16 @@ async def test_a_row_can_be_enqueued_by_a_statement_without_parameters(fetch: Fe
         (asked("a", "2"), "h", "", asyncpg.UniqueViolationError),
         (asked("a", "2"), "h", "update s.withdrawals set state = 'rejected'", asyncpg.UniqueViolationError),
         (asked("a"), "h", "update s.withdrawals set state = 'not_sent'", asyncpg.UniqueViolationError),
+        (asked("a"), "h", "update s.withdrawals set state = 'rejected'", asyncpg.UniqueViolationError),
+        (asked("a"), "h", "update s.withdrawals set state = 'failed'", asyncpg.UniqueViolationError),
+        (asked("a"), "h", "update s.withdrawals set state = 'conflict'", asyncpg.UniqueViolationError),
         (asked("b"), "another", "", asyncpg.CheckViolationError),
     ],
 )
 async def test_what_must_not_be_enqueued_is_refused(
     fetch: Fetch, second: Requested, host: str, spoil: str, error: Any
 ) -> None:
-    """Another payment, one that was tried in vain, or another host's."""
+    """Another payment, one that was tried in vain, or another host's: otherwise it would wait for a payment that no worker makes."""
     await fetch(ROWS.enqueue_statement("default", asked("a"), "h", TIMES, failover_is_lossless=False))
     if spoil:
         await fetch(spoil)
