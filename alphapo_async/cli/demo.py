@@ -28,7 +28,7 @@ from alphapo_async.cli.demo_verdict import OUTCOMES, DemoCounts, LedgerVerdict, 
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import json_option
-from alphapo_async.cli.output import adds_up, fitting_totals, json_text, make_console, say, table
+from alphapo_async.cli.output import fitting_totals, json_text, make_console, say, table, totals_reconcile
 from alphapo_async.cli.progress import Advance, show_progress
 from alphapo_async.cli.sandbox import KEY, SECRET
 from alphapo_async.client import AlphapoClient
@@ -71,9 +71,9 @@ class DemoReport(msgspec.Struct, frozen=True):
         return list(self.reported.values()).count("unknown")
 
     @property
-    def adds_up(self) -> bool:
+    def totals_reconcile(self) -> bool:
         """In every currency, requested is the sum of what became of it."""
-        return all(adds_up(sums) for sums in self.totals.values())
+        return all(totals_reconcile(sums) for sums in self.totals.values())
 
 
 @click.command(epilog=_EPILOG)
@@ -234,7 +234,7 @@ def report_fields(report: DemoReport) -> dict[str, Any]:
         "paid_more_than_once": report.verdict.paid_twice,
         "reported_wrong": report.verdict.told_wrong,
         "totals": report.totals,
-        "adds_up": report.adds_up,
+        "totals_reconcile": report.totals_reconcile,
         "seconds": round(report.seconds, 3),
         "exit_code": int(exit_code(report)),
     }
@@ -256,7 +256,7 @@ def closing_words(report: DemoReport) -> list[str]:
             f"Unknown ({report.unknown}): nothing proves yet whether AlphaPo has them. A client that guessed would pay twice or "
             "refund money that is gone; keep such a withdrawal pending and call again with the same request."
         )
-    if not report.adds_up:
+    if not report.totals_reconcile:
         words.append("The totals do not reconcile: requested is not the sum of the other columns.")
     broken = sorted({*report.verdict.paid_twice, *report.verdict.told_wrong})
     if broken:
@@ -271,4 +271,4 @@ def closing_words(report: DemoReport) -> list[str]:
 
 def exit_code(report: DemoReport) -> Exit:
     """Return 0 if the promise was kept, unknown rows or not, and 1 if it was broken."""
-    return Exit.ALL_ACCEPTED if report.verdict.is_clean and report.adds_up else Exit.REFUSED
+    return Exit.ALL_ACCEPTED if report.verdict.is_clean and report.totals_reconcile else Exit.REFUSED

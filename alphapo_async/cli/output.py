@@ -28,7 +28,6 @@ from alphapo_async.core.models import (
 )
 
 __all__ = [
-    "adds_up",
     "amount",
     "balance_fields",
     "clean",
@@ -45,6 +44,7 @@ __all__ = [
     "say",
     "show_table",
     "table",
+    "totals_reconcile",
     "totals_table",
     "txids_text",
     "withdrawal_pairs",
@@ -254,7 +254,7 @@ def fitting_totals(console: Console, totals: Mapping[str, Totals]) -> Table:
     return table(_TOTALS, ["currency", "", "total"], rows, right=True)
 
 
-def adds_up(sums: Totals) -> bool:
+def totals_reconcile(sums: Totals) -> bool:
     """Return whether requested is the sum of the other columns, to the last decimal."""
     with localcontext(prec=1_000):  # so that no digit is rounded away
         return sums.requested == sum((getattr(sums, name) for name in _BUCKETS), Decimal(0))

@@ -355,7 +355,7 @@ class Flight:
             until = latest()
             attempt = Attempt(self._worker, judge_reply(reply, self._request, until), began, until, excerpt_of(reply))
         except BaseException as error:
-            broken_off = NotSent("closed") if has_never_left(error) else InDoubt("broken off here")
+            broken_off = NotSent("closed") if has_never_left(error) else InDoubt("interrupted")
             await self._apply(Attempt(self._worker, broken_off, began, latest()))
             raise
         finally:

@@ -129,7 +129,7 @@ def test_the_figures_are_given_as_json() -> None:
     """On standard output alone, without the progress."""
     ended = invoke("demo", "--rows", "3", "--json")
     shown = json.loads(ended.stdout)
-    assert (shown["requested"], shown["exit_code"], shown["adds_up"]) == (3, 0, True)
+    assert (shown["requested"], shown["exit_code"], shown["totals_reconcile"]) == (3, 0, True)
     assert "3 of 3 finished" in ended.stderr
     assert report_fields(PAID_TWICE)["paid_more_than_once"] == PAID_TWICE.verdict.paid_twice
 

@@ -13,7 +13,6 @@ import pytest
 from rich.console import Console
 
 from alphapo_async.cli.output import (
-    adds_up,
     amount,
     balance_fields,
     clean,
@@ -28,6 +27,7 @@ from alphapo_async.cli.output import (
     say,
     show_table,
     table,
+    totals_reconcile,
     totals_table,
     txids_text,
     withdrawal_pairs,
@@ -159,7 +159,7 @@ def test_totals_leave_out_empty_columns_only() -> None:
 )
 def test_totals_are_added_to_the_last_decimal(sums: Totals, *, is_right: bool) -> None:
     """A digit far behind the comma is not rounded away."""
-    assert adds_up(sums) is is_right
+    assert totals_reconcile(sums) is is_right
 
 
 class Terminal(io.StringIO):

@@ -1096,7 +1096,7 @@ def test_a_cancelled_flight_leaves_its_row_in_doubt() -> None:
         assert row is not None
         assert row.doubt_since is not None
         assert row.holder is None
-        assert row.reason == "broken off here"  # "cancelled" is AlphaPo's word for a withdrawal that it ended
+        assert row.reason == "interrupted"  # "cancelled" is AlphaPo's word for a withdrawal that it ended
         return caught.value
 
     outcome = run(story())

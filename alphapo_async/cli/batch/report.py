@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from alphapo_async.cli.batch.survey import EXACT, Survey
 from alphapo_async.cli.demo_verdict import OUTCOMES
 from alphapo_async.cli.exit_codes import Exit, code_of
-from alphapo_async.cli.output import adds_up, amount, clean, counted
+from alphapo_async.cli.output import amount, clean, counted, totals_reconcile
 from alphapo_async.cli.progress import duration
 from alphapo_async.core.codec import plain
 from alphapo_async.core.models import Totals, WithdrawalRequest, requested_figure
@@ -80,15 +80,15 @@ class BatchReport(msgspec.Struct, frozen=True):
     file: str
     survey: Survey
     outcomes: Counter[str]
-    same: int
+    repeated: int
     """Rows that ask for the same payment as an earlier one."""
     totals: Mapping[str, Totals]
     journal: Mapping[str, Totals]
     """Of the whole journal, for the account."""
     seconds: float
-    cut_short: str | None = None
+    ended_early: str | None = None
     """Why the run ended before every row was settled; None if it did not."""
-    unwritten: int = 0
+    results_missing: int = 0
     """Rows without a line in the results file because it could not be written; the journal has them."""
     not_final: int = 0
     """Rows that were followed, that AlphaPo has accepted, and that are not final yet."""
@@ -106,20 +106,20 @@ class BatchReport(msgspec.Struct, frozen=True):
     @property
     def not_taken(self) -> int:
         """Rows that were not tried."""
-        return self.survey.rows - self.outcomes.total() - self.same
+        return self.survey.rows - self.outcomes.total() - self.repeated
 
     @property
-    def adds_up(self) -> bool:
+    def totals_reconcile(self) -> bool:
         """Return whether requested is the sum of the other columns for every currency, in the file and in the journal."""
         both = (*self.totals.values(), *self.journal.values())
-        return all(adds_up(sums) and sums.open >= 0 for sums in both)
+        return all(totals_reconcile(sums) and sums.open >= 0 for sums in both)
 
     @property
     def code(self) -> Exit:
         """The exit code; wrong input must be corrected before anything else and wins over the rest."""
         if self.failed is Exit.WRONG:
             return self.failed
-        is_unfinished = self.not_taken or self.unwritten or self.not_final
+        is_unfinished = self.not_taken or self.results_missing or self.not_final
         codes = code_of(self.outcomes), Exit.UNKNOWN if is_unfinished else Exit.ALL_ACCEPTED, self.failed
         return max(code for code in codes if code is not None)
 
@@ -127,7 +127,7 @@ class BatchReport(msgspec.Struct, frozen=True):
 def outcome_rows(report: BatchReport) -> list[tuple[str, str]]:
     """Return the lines of a table of counts."""
     named: list[tuple[str, int]] = [(outcome.replace("_", " "), report.outcomes[outcome]) for outcome in OUTCOMES]
-    named += [("same as an earlier row, not sent again", report.same), ("not tried", report.not_taken)]
+    named += [("same as an earlier row, not sent again", report.repeated), ("not tried", report.not_taken)]
     shown = [(name, f"{number:,}") for name, number in named if number]
     return [*shown, ("rows", f"{report.survey.rows:,}")]
 
@@ -147,16 +147,16 @@ def report_lines(report: BatchReport, results: str, journal: str = "") -> list[s
         *_attention(report),
         *_advice(report, journal),
     ]
-    if report.unwritten:
+    if report.results_missing:
         lines.append(
-            f"{counted(report.unwritten, 'row was taken, but its result', 'rows were taken, but their results')} could not be written. "
-            "The journal has it."
+            f"{counted(report.results_missing, 'row was taken, but its result', 'rows were taken, but their results')} "
+            "could not be written. The journal has it."
         )
     if report.not_final:
         lines.append(
             f"{counted(report.not_final, 'row is', 'rows are')} accepted and not final yet: the same command follows them further."
         )
-    reason = "." if report.failed is not None or report.cut_short is None else f": {report.cut_short}."
+    reason = "." if report.failed is not None or report.ended_early is None else f": {report.ended_early}."
     if report.not_taken:
         lines.append(f"{counted(report.not_taken, 'row was', 'rows were')} not tried{reason}")
     elif reason != ".":
@@ -175,7 +175,7 @@ def _again(report: BatchReport) -> str:
 
 def _reconciliation(report: BatchReport) -> str:
     """Return whether the totals are right, and which rows are in none of them."""
-    verdict = f"Totals reconcile: {'yes' if report.adds_up else 'NO'}."
+    verdict = f"Totals reconcile: {'yes' if report.totals_reconcile else 'NO'}."
     survey = report.survey
     if not survey.invalid:
         return verdict
@@ -253,9 +253,9 @@ def report_json(report: BatchReport) -> bytes:
         "file": clean(report.file),
         "rows": report.survey.rows,
         "outcomes": {outcome: report.outcomes[outcome] for outcome in OUTCOMES},
-        "same": report.same,
+        "repeated": report.repeated,
         "not_tried": report.not_taken,
-        "unwritten": report.unwritten,
+        "results_missing": report.results_missing,
         "not_final": report.not_final,
         "paid_before": report.paid_before,
         "found_at_alphapo": report.found_at_alphapo,
@@ -264,15 +264,15 @@ def report_json(report: BatchReport) -> bytes:
         "invalid_without_sum": report.survey.invalid_without_sum,
         "totals": _figures(report.totals.items()),
         "journal_totals": _figures(report.journal.items()),
-        "adds_up": report.adds_up,
-        "cut_short": None if report.cut_short is None else clean(report.cut_short),
+        "totals_reconcile": report.totals_reconcile,
+        "ended_early": None if report.ended_early is None else clean(report.ended_early),
         "seconds": round(report.seconds, 3),
         "exit_code": int(report.code),
     }
     return msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
 
 
-_NAMES: Final = frozenset({"file", "rows", "outcomes", "not_tried", "journal_totals", "adds_up", "exit_code"})
+_NAMES: Final = frozenset({"file", "rows", "outcomes", "not_tried", "journal_totals", "totals_reconcile", "exit_code"})
 """Fields of every report since the first release."""
 
 

@@ -186,8 +186,8 @@ class _Book:
 
     def __init__(self, results: ResultsFile, ending: BatchShutdown, advance: Advance) -> None:
         self.tally = OutcomeCounts()
-        self.same = 0
-        self.unwritten = 0
+        self.repeated = 0
+        self.results_missing = 0
         self.not_final = 0
         self.paid_before = 0
         """Accepted rows that the journal had before this run."""
@@ -224,7 +224,7 @@ class _Book:
 
     def tell_same(self, cells: list[str]) -> None:
         """Write the outcome of an earlier row with the same payment."""
-        self.same += 1
+        self.repeated += 1
         self._write(cells, is_sent=False)
 
     def write_not_tried(self, cells: list[str]) -> None:
@@ -234,7 +234,7 @@ class _Book:
     def _write(self, cells: list[str], *, is_sent: bool) -> None:
         self._advance(cells[1], is_sent=is_sent)
         self._try(lambda: self._results.write(cells))
-        self.unwritten += self.failure is not None
+        self.results_missing += self.failure is not None
 
     def finish(self) -> None:
         """Flush the results to the disk."""
@@ -385,7 +385,7 @@ class _Run:
         self._book.paid_before += outcome == "accepted" and origin == "journal"
         self._book.found_at_alphapo += outcome == "accepted" and origin == "AlphaPo"
         self._book.tell(outcome, cells, request, fact, is_sent=origin == "run" and outcome != "not_sent")
-        if self._job.survey.same:
+        if self._job.survey.repeated:
             self._job.index.tell(cells[0], cells)
 
 
@@ -432,17 +432,17 @@ def _report(
     journal: dict[str, Totals],
     seconds: float,
 ) -> BatchReport:
-    rest = job.survey.rows - book.tally.outcomes.total() - book.same
+    rest = job.survey.rows - book.tally.outcomes.total() - book.repeated
     report = BatchReport(
         file=job.name,
         survey=job.survey,
         outcomes=book.tally.outcomes,
-        same=book.same,
+        repeated=book.repeated,
         totals=book.tally.totals(job.survey.requested, is_complete=not rest),
         journal=journal,
         seconds=seconds,
-        cut_short=why if failure is None else str(failure),
-        unwritten=book.unwritten,
+        ended_early=why if failure is None else str(failure),
+        results_missing=book.results_missing,
         not_final=book.not_final,
         paid_before=book.paid_before,
         found_at_alphapo=book.found_at_alphapo,
@@ -451,7 +451,7 @@ def _report(
         failed=None if failure is None else explain(failure)[1],
     )
     is_settled = report.code in (Exit.ALL_ACCEPTED, Exit.REFUSED)
-    return msgspec.structs.replace(report, cut_short=None) if is_settled else report
+    return msgspec.structs.replace(report, ended_early=None) if is_settled else report
 
 
 def _following(orders: Orders) -> dict[str, Any]:

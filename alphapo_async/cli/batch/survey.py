@@ -47,7 +47,7 @@ class Survey(msgspec.Struct):
 
     rows: int = 0
     invalid: int = 0
-    same: int = 0
+    repeated: int = 0
     """Rows that ask for the same payment as an earlier one; sent once."""
     conflict: int = 0
     """Rows that ask for another payment under the foreign_id of an earlier one; not sent."""
@@ -196,7 +196,7 @@ class Sifter:
         standing = self._index.add(line.number, request.foreign_id, digest(request))
         about = f"line {line.number}: foreign_id {request.foreign_id!r} is also in line {standing.first}, "
         if not standing.is_first and standing.is_same:
-            survey.same += 1
+            survey.repeated += 1
             on_repeated(f"{about}with the same payment: it is sent only once.")
             return
         figure, currency = requested_figure(request)

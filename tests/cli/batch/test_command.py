@@ -189,7 +189,7 @@ def test_the_report_is_written_for_machines(local: Local, tmp_path: Path) -> Non
     report = tmp_path / "report.json"
     assert local.invoke("batch", str(payouts(tmp_path, 4)), "--report", str(report)).exit_code == 0
     result = msgspec.json.decode(report.read_bytes())
-    assert (result["rows"], result["outcomes"]["accepted"], result["adds_up"]) == (4, 4, True)
+    assert (result["rows"], result["outcomes"]["accepted"], result["totals_reconcile"]) == (4, 4, True)
     assert result["totals"]["BTC"]["accepted"] == "2.0"
 
 

@@ -35,7 +35,7 @@ from tests.support.indexes import new_index
 SURVEY = Survey(
     rows=1_205,
     invalid=2,
-    same=1,
+    repeated=1,
     conflict=2,
     to_pay={"BTC": Decimal("1.50"), "ETH": Decimal(7)},
     to_debit={"BTC": Decimal("1.25"), "EUR": Decimal(9), "ETH": Decimal(7)},

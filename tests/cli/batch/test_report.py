@@ -41,7 +41,7 @@ def report(outcomes: dict[str, int], **changed: Any) -> BatchReport:
         "file": "payouts.csv",
         "survey": Survey(rows=sum(outcomes.values())),
         "outcomes": Counter(outcomes),
-        "same": 0,
+        "repeated": 0,
         "totals": {},
         "journal": {},
         "seconds": 12.3456,
@@ -57,7 +57,7 @@ def test_what_was_requested_is_the_sum_of_what_became_of_it(result: list[tuple[s
         tally.add(outcome, request(f"{figure:f}"))
         requested += 0 if outcome == "invalid" else figure
     totals = tally.totals({"BTC": requested}, is_complete=True)
-    assert report(dict(tally.outcomes), totals=totals).adds_up
+    assert report(dict(tally.outcomes), totals=totals).totals_reconcile
     assert tally.outcomes == Counter(outcome for outcome, _ in result)
 
 
@@ -82,7 +82,7 @@ def test_a_run_that_was_cut_short_leaves_the_rest_open() -> None:
 )
 def test_figures_that_do_not_add_up_are_found_out(totals: dict[str, Totals], journal: dict[str, Totals]) -> None:
     """In the file, in the journal, and where more was paid than was asked for."""
-    assert not report({}, totals=totals, journal=journal).adds_up
+    assert not report({}, totals=totals, journal=journal).totals_reconcile
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_the_exit_code_says_what_to_do(outcomes: dict[str, int], not_taken: int,
 
 def test_counts_are_shown_where_there_are_any() -> None:
     """By outcome, then what was not tried, then all rows."""
-    result = report({"accepted": 1_200, "not_sent": 1}, survey=Survey(rows=1_210), same=4)
+    result = report({"accepted": 1_200, "not_sent": 1}, survey=Survey(rows=1_210), repeated=4)
     assert outcome_rows(result) == [
         ("accepted", "1,200"),
         ("not sent", "1"),
@@ -119,17 +119,17 @@ def test_machines_read_every_figure_as_text() -> None:
     result = msgspec.json.decode(report_json(report({"accepted": 1}, totals=totals, journal=totals)))
     assert result["totals"]["BTC"]["requested"] == result["journal_totals"]["BTC"]["accepted"] == "0.00000001"
     assert result["outcomes"] == {**dict.fromkeys(OUTCOMES, 0), "accepted": 1}
-    assert (result["rows"], result["adds_up"], result["exit_code"], result["seconds"]) == (1, True, 0, 12.346)
+    assert (result["rows"], result["totals_reconcile"], result["exit_code"], result["seconds"]) == (1, True, 0, 12.346)
 
 
 @pytest.mark.parametrize(
     ("changed", "code"),
     [
-        ({"unwritten": 1}, Exit.UNKNOWN),
+        ({"results_missing": 1}, Exit.UNKNOWN),
         ({"failed": Exit.WRONG}, Exit.WRONG),
         ({"failed": Exit.WRONG, "survey": Survey(rows=9)}, Exit.WRONG),
         ({"failed": Exit.UNKNOWN}, Exit.UNKNOWN),
-        ({"failed": Exit.KEY_REFUSED, "unwritten": 1}, Exit.KEY_REFUSED),
+        ({"failed": Exit.KEY_REFUSED, "results_missing": 1}, Exit.KEY_REFUSED),
     ],
 )
 def test_what_ended_it_counts_for_the_exit_code(changed: dict[str, Any], code: Exit) -> None:
@@ -148,10 +148,10 @@ def test_what_is_no_report_is_told_apart_from_one(text: bytes) -> None:
 def test_a_file_name_that_is_no_text_is_written_escaped() -> None:
     """A name on disk may be any bytes; the report is written after the money has moved."""
     result = msgspec.json.decode(
-        report_json(report({"accepted": 1}, file="pay\udcff.csv", cut_short="pay\udcff.csv changed"))
+        report_json(report({"accepted": 1}, file="pay\udcff.csv", ended_early="pay\udcff.csv changed"))
     )
     assert result["file"] == "pay\\udcff.csv"
-    assert result["cut_short"] in (None, "pay\\udcff.csv changed")
+    assert result["ended_early"] in (None, "pay\\udcff.csv changed")
 
 
 def below(outcomes: dict[str, int], **changed: Any) -> list[str]:
@@ -272,13 +272,15 @@ _AGAIN = "Some rows are not settled. Run the same command again: it pays only wh
 
 def test_a_run_that_ended_early_names_the_reason_once() -> None:
     """And the number of rows that it did not reach."""
-    some = report({"accepted": 1}, survey=Survey(rows=1_201), cut_short="it was interrupted")
+    some = report({"accepted": 1}, survey=Survey(rows=1_201), ended_early="it was interrupted")
     assert report_lines(some, "f")[2:] == ["1,200 rows were not tried: it was interrupted.", _AGAIN]
-    assert below({"unknown": 1}, cut_short="it was interrupted")[1:] == [
+    assert below({"unknown": 1}, ended_early="it was interrupted")[1:] == [
         "The run ended before every row was settled: it was interrupted.",
         _AGAIN,
     ]
-    full = report({}, survey=Survey(rows=2), cut_short="its disk is full", unwritten=1, failed=Exit.UNKNOWN, same=1)
+    full = report(
+        {}, survey=Survey(rows=2), ended_early="its disk is full", results_missing=1, failed=Exit.UNKNOWN, repeated=1
+    )
     assert report_lines(full, "f")[2:] == [
         "1 row was taken, but its result could not be written. The journal has it.",
         "1 row was not tried.",

@@ -107,7 +107,7 @@ async def test_every_row_has_one_line_and_every_payment_is_made_once(tmp_path: P
     assert failure is None
     assert desk.outcomes() == {"accepted": 31, "conflict": 1, "invalid": 1, "rejected": 1}
     assert report.outcomes == {"accepted": 30, "conflict": 1, "invalid": 1, "rejected": 1}
-    assert (report.same, report.not_taken, report.adds_up, report.code) == (1, 0, True, Exit.REFUSED)
+    assert (report.repeated, report.not_taken, report.totals_reconcile, report.code) == (1, 0, True, Exit.REFUSED)
     assert report.journal["BTC"].accepted == report.totals["BTC"].accepted == 15
 
 
@@ -143,8 +143,8 @@ async def test_a_refused_key_ends_it_and_leaves_the_rest_untried(tmp_path: Path)
         report, failure = await desk.pay(sandbox.url, secret="another", concurrency=4)
     assert isinstance(failure, AuthenticationError)
     assert report.not_taken > 400
-    assert "bad_header_signature" in (report.cut_short or "")
-    assert report.adds_up
+    assert "bad_header_signature" in (report.ended_early or "")
+    assert report.totals_reconcile
     assert report.code is Exit.KEY_REFUSED
     assert desk.outcomes() == {**report.outcomes, "not_tried": report.not_taken}
 
@@ -171,10 +171,10 @@ async def test_results_that_cannot_be_written_end_it(tmp_path: Path) -> None:
         accepted = len(sandbox.ledger.all_accepted())
     assert isinstance(failure, ResultsError)
     assert desk.outcomes() == {"accepted": 4}
-    assert report.cut_short == "its disk is full"
+    assert report.ended_early == "its disk is full"
     assert report.outcomes["accepted"] == accepted
-    assert accepted <= 4 + report.unwritten  # rows that were taken and not sent have no line either
-    assert (report.adds_up, report.code) == (True, Exit.UNKNOWN)
+    assert accepted <= 4 + report.results_missing  # rows that were taken and not sent have no line either
+    assert (report.totals_reconcile, report.code) == (True, Exit.UNKNOWN)
 
 
 class NeverOnDisk(ResultsFile):
@@ -191,7 +191,7 @@ async def test_results_that_do_not_reach_the_disk_are_told(tmp_path: Path) -> No
     async with Sandbox(KEY, SECRET) as sandbox:
         report, failure = await desk.pay(sandbox.url, kind=NeverOnDisk)
     assert isinstance(failure, ResultsError)
-    assert (report.outcomes, report.unwritten, report.code) == ({"accepted": 3}, 0, Exit.UNKNOWN)
+    assert (report.outcomes, report.results_missing, report.code) == ({"accepted": 3}, 0, Exit.UNKNOWN)
 
 
 async def test_what_is_told_without_being_tried_is_counted_too_where_it_cannot_be_written(tmp_path: Path) -> None:
@@ -200,8 +200,8 @@ async def test_what_is_told_without_being_tried_is_counted_too_where_it_cannot_b
     desk = Desk(tmp_path, rows(2) + wrong)
     async with Sandbox(KEY, SECRET) as sandbox:
         report, _ = await desk.pay(sandbox.url, kind=Full)
-    assert report.outcomes.total() + report.same + report.not_taken == 202
-    assert report.unwritten == report.outcomes.total() + report.same - 4
+    assert report.outcomes.total() + report.repeated + report.not_taken == 202
+    assert report.results_missing == report.outcomes.total() + report.repeated - 4
 
 
 async def test_nothing_is_written_over_before_the_journal_has_taken_the_account(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ async def test_a_signal_ends_it_in_order(tmp_path: Path, number: int) -> None:
         assert failure is None
         assert 0 < report.outcomes["accepted"] == len(sandbox.ledger.all_accepted()) < 400
         assert set(report.outcomes) <= {"accepted", "not_sent"}
-        assert report.cut_short == "it was interrupted"
+        assert report.ended_early == "it was interrupted"
         assert report.code is Exit.UNKNOWN
         assert "Stopping: nothing more is sent" in desk.said.getvalue()
         await asyncio.sleep(COMMIT_GRACE)
@@ -317,7 +317,7 @@ async def test_rows_that_have_not_left_end_with_the_first_signal(tmp_path: Path)
         assert errors == {"": 1, stopped: left, not_tried: 59 - left}
         assert sandbox.ledger.posts == 1
         assert report.journal["BTC"].not_sent == left / 2
-        assert (report.adds_up, report.code, report.cut_short) == (True, Exit.UNKNOWN, "it was interrupted")
+        assert (report.totals_reconcile, report.code, report.ended_early) == (True, Exit.UNKNOWN, "it was interrupted")
         await asyncio.sleep(COMMIT_GRACE)
         report, _ = await desk.pay(sandbox.url)
         assert report.outcomes == {"accepted": 60}
@@ -348,7 +348,7 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         assert failure is None
         assert report.outcomes == {"unknown": 8}
         assert desk.outcomes()["unknown"] == 8
-        assert report.adds_up
+        assert report.totals_reconcile
         await sandbox.drain()
         sandbox.latency = 0.0
         report, _ = await desk.pay(sandbox.url)
@@ -363,7 +363,7 @@ async def test_an_outage_is_given_up_after_the_time_that_was_said(tmp_path: Path
         client = {"policy": RetryPolicy(deadline=3.0)}
         report, failure = await desk.pay(sandbox.url, concurrency=30, give_up_after=1.0, client=client)
         assert failure is None
-        assert report.cut_short == "AlphaPo has given no readable answer for 1 s"
+        assert report.ended_early == "AlphaPo has given no readable answer for 1 s"
         assert "Giving up: AlphaPo has given no readable answer for 1 s. Nothing more is sent" in desk.said.getvalue()
         assert report.code is Exit.UNKNOWN
         assert set(report.outcomes) == {"unknown"}
@@ -487,7 +487,7 @@ async def test_a_followed_batch_ends_with_every_status_txid_and_fee(tmp_path: Pa
     async with Sandbox(KEY, SECRET, settle_after=0.3, dialect=Dialect(fees="outside")) as sandbox:
         report, failure = await desk.pay(sandbox.url, follow=True, look_up_rate=500.0)
         booked = {one.foreign_id: one for one in sandbox.ledger.all_accepted()}
-    assert (failure, report.code, report.not_final, report.adds_up) == (None, Exit.REFUSED, 0, True)
+    assert (failure, report.code, report.not_final, report.totals_reconcile) == (None, Exit.REFUSED, 0, True)
     assert report.outcomes == {"accepted": 5, "failed": 1, "rejected": 1}
     assert "Following 6 rows until final, for 1 h at most" in desk.said.getvalue()
     with desk.results.open(encoding="utf-8", newline="") as file:

@@ -52,7 +52,7 @@ def test_the_survey_counts_and_adds_up_what_a_file_holds(tmp_path: Path) -> None
     """Rows to be paid by asked currency, what leaves which balance, and what is not paid at all."""
     problems, repeated = list[str](), list[str]()
     survey = sifter(tmp_path / "f.csv").survey(problems.append, repeated.append)
-    assert (survey.rows, survey.invalid, survey.same, survey.conflict) == (8, 3, 1, 1)
+    assert (survey.rows, survey.invalid, survey.repeated, survey.conflict) == (8, 3, 1, 1)
     assert (len(problems), len(repeated)) == (4, 1)
     assert survey.counts == {"BTC": 3}
     assert survey.to_pay == {"BTC": Decimal("0.85")}
