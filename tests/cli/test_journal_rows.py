@@ -133,7 +133,7 @@ def test_tables_are_plain_text() -> None:
         (Accepted(Withdrawal(id=7)), "accepted"),
         (Mismatched(Withdrawal(id=7), ()), "mismatch, in doubt: the reply shows another withdrawal"),
         (InDoubt("HTTP 502"), "in doubt: HTTP 502"),
-        (InDoubt("interrupted"), "in doubt: broken off here"),
+        (InDoubt("interrupted"), "in doubt: interrupted"),
         (Rejected({}), "rejected"),
         (Duplicate({}), "duplicate: AlphaPo knows this foreign_id already"),
         (KeyRefused("bad_header_key"), "key refused: bad_header_key"),
