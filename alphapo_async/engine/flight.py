@@ -349,18 +349,17 @@ class Flight:
     async def _sign_send_and_judge(self, row: Row, permit: Permit) -> Attempt:
         """Sign and send the recorded bytes, once; return what the reply proves, and between which times bytes could leave."""
         latest, began = self._context.clock.latest, self._context.now()
-        attempt: Attempt | None = None
         try:
             reply = await self._send(row)
             until = latest()
             attempt = Attempt(self._worker, judge_reply(reply, self._request, until), began, until, excerpt_of(reply))
         except BaseException as error:
-            broken_off = NotSent("closed") if has_never_left(error) else InDoubt("interrupted")
-            await self._apply(Attempt(self._worker, broken_off, began, latest()))
-            raise
-        finally:
-            if attempt is None:
+            interrupted = NotSent("closed") if has_never_left(error) else InDoubt("interrupted")
+            try:
+                await self._apply(Attempt(self._worker, interrupted, began, latest()))
+            finally:
                 self._limiter.release(permit, None)
+            raise
         try:
             self._limiter.release(permit, attempt.proof)
             self._count_body(row.key_fingerprint, attempt.proof)

@@ -704,7 +704,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "engine/flight.py",
-                "await self._apply(Attempt(self._worker, broken_off, began, latest()))",
+                "await self._apply(Attempt(self._worker, interrupted, began, latest()))",
                 "pass",
             ),
         ),
