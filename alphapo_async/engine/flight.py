@@ -49,7 +49,15 @@ from alphapo_async.core.replies import (
 )
 from alphapo_async.core.results import FlightResult, Why, conflict_with
 from alphapo_async.core.retry_policy import FlightCounts, backoff, is_worth_another_round, may_look_up
-from alphapo_async.core.row import NEGATIVE_STATES, Row, has_expired, is_frozen, is_stale_no, seen_in
+from alphapo_async.core.row import (
+    NEGATIVE_STATES,
+    Row,
+    has_expired,
+    is_frozen,
+    is_new_since_rollback,
+    is_stale_no,
+    seen_in,
+)
 from alphapo_async.core.transitions import apply
 from alphapo_async.engine.clock import COMMIT_GRACE
 from alphapo_async.engine.context import ClientContext
@@ -478,13 +486,12 @@ class Flight:
             return None
         priority = Priority.LOOK_UP if self._has_asked else Priority.QUESTION
         questions, permit = self._parts.questions, self._permit
-        is_stale = is_stale_no(row)
-        looking = (
-            questions.confirm(row, priority, permit)
-            if is_stale
+        may_be_lost = is_stale_no(row) or is_new_since_rollback(row)
+        answered = await (
+            questions.look_up_with_all_keys(row, priority, permit)
+            if may_be_lost and foreign_id == row.foreign_id
             else questions.look_up(foreign_id, signer, priority, permit)
         )
-        answered = await looking
         if answered is None:
             return None
         self._has_failed |= isinstance(answered.answer, NoAnswer) and answered.answer.reason == INTERNAL_ERROR

@@ -102,23 +102,25 @@ class Questions:
             self._limiter.release(permit, answer)
         return Answered(judged, excerpt_of(reply), began, clock())
 
-    async def confirm(
+    async def look_up_with_all_keys(
         self, row: Row, priority: Priority, wait: Callable[[Priority], Awaitable[Permit | None]]
     ) -> Answered | None:
-        """Look up a "no" from before the journal went back; None if that could not leave in time, or its key is not among the client's.
+        """Look up what the journal may have lost; None if that could not leave in time, or the row's key is not among the client's.
 
-        AlphaPo shows a withdrawal to the key alone that sent it. What the journal has lost may have been sent again with the current key:
-        that one and the row's must both be answered "none".
+        AlphaPo shows a withdrawal to the key alone that sent it, and what is lost may have been sent with any key: each of them must
+        answer "none".
         """
-        own, current = self._context.signers.get(row.key_fingerprint), self._context.signer
+        own, signers = self._context.signers.get(row.key_fingerprint), self._context.signers.values()
         if own is None:
             return None
         answered = await self.look_up(row.foreign_id, own, priority, wait)
-        if own is current or answered is None or not isinstance(answered.answer, NoneFound):
-            return answered
-        with contextlib.suppress(JournalError):
-            await self._recorder.note(row, LookedUp(self._lease.worker, *answered))
-        return await self.look_up(row.foreign_id, current, priority, wait)
+        for other in [signer for signer in signers if signer is not own]:
+            if answered is None or not isinstance(answered.answer, NoneFound):
+                break
+            with contextlib.suppress(JournalError):
+                await self._recorder.note(row, LookedUp(self._lease.worker, *answered))
+            answered = await self.look_up(row.foreign_id, other, priority, wait)
+        return answered
 
     async def transaction(self, foreign_id: str) -> Transaction | None:
         """Return what AlphaPo shows under this foreign_id, with the key that its row was sent with; None for "none".
@@ -168,11 +170,11 @@ class Questions:
             return await self._limiter.wait(priority, asyncio.get_running_loop(), seconds)
 
         signer = context.signers.get(row.key_fingerprint, context.signer)
-        is_stale = is_stale_no(row)
-        looking = (
-            self.confirm(row, priority, wait) if is_stale else self.look_up(row.foreign_id, signer, priority, wait)
+        answered = await (
+            self.look_up_with_all_keys(row, priority, wait)
+            if is_stale_no(row)
+            else self.look_up(row.foreign_id, signer, priority, wait)
         )
-        answered = await looking
         if answered is not None:
             learned = await self._learn(row, LookedUp(self._lease.worker, *answered))
             if is_no_longer_refreshed(learned):

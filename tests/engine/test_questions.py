@@ -272,6 +272,41 @@ def test_a_no_from_before_the_journal_went_back_is_confirmed_with_the_current_ke
     assert run(story()) == (["paid"] * 2 if is_resent else ["rejected"] * 2)
 
 
+def _with_keys(wire: Wire, journal: Standby, current: str, *retired: str) -> AlphapoClient:
+    return AlphapoClient(
+        current,
+        "secret",
+        journal=journal,
+        session=wire,
+        base_url="http://127.0.0.1:9",
+        retired_keys=[(key, "secret") for key in retired],
+        _runtime=client(wire)._engine.context.runtime,
+    )
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_the_journal_may_have_lost_is_looked_up_with_all_keys(is_known: bool) -> None:  # noqa: FBT001
+    """It was paid with a key between the row's and the current one: two keys' "none" released the funds."""
+    wire, journal = ByKey([INSUFFICIENT, None, INSUFFICIENT]), Standby()
+
+    async def story() -> Any:
+        if not is_known:
+            journal.lag()
+        async with _with_keys(wire, journal, "oldest-key") as alphapo:
+            with pytest.raises(WithdrawalRejected):
+                await alphapo.withdraw(request())
+        if is_known:
+            journal.lag()
+        await asyncio.sleep(5)
+        async with _with_keys(wire, journal, "newer-key", "oldest-key") as alphapo:
+            await alphapo.withdraw(request(), resend_rejected=True)
+        await journal.fail_over()
+        async with _with_keys(wire, journal, "newest-key", "newer-key", "oldest-key") as alphapo:
+            return (await alphapo.withdraw(request())).id
+
+    assert run(story()) == 7
+
+
 def test_one_key_confirms_a_no_with_one_question() -> None:
     """The row's key is the current one."""
     wire, journal = Wire([INSUFFICIENT]), Durable()
