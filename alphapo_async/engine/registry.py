@@ -73,14 +73,17 @@ class Registry:
         if not self._lease.is_running:
             ago = await self.open_journal(request, due)
         asked = self.encode(request, resend_rejected=resend_rejected, attempted_before=attempted_before, ago=ago)
-        flight = await self._flight_of(asked, request, loop, due)
-        outcome = to_outcome(await flight.waiters.join(due))
-        while attempted_before and not flight.asked.attempted_before and _is_no(outcome):
-            # The flight that was shared did not know of it, and its "no" says nothing about what was sent before.
-            self._enter_again(request.foreign_id)
+        with self._recorder.reporting(
+            request.foreign_id
+        ):  # until the caller has it, which is a turn of the loop after the flight
             flight = await self._flight_of(asked, request, loop, due)
             outcome = to_outcome(await flight.waiters.join(due))
-        return outcome
+            while attempted_before and not flight.asked.attempted_before and _is_no(outcome):
+                # The flight that was shared did not know of it, and its "no" says nothing about what was sent before.
+                self._enter_again(request.foreign_id)
+                flight = await self._flight_of(asked, request, loop, due)
+                outcome = to_outcome(await flight.waiters.join(due))
+            return outcome
 
     async def pay_row(
         self,

@@ -854,3 +854,22 @@ def test_a_row_of_a_batch_takes_a_new_lease_where_the_last_one_has_ended() -> No
             return outcomes
 
     assert run(story()) == ["accepted"] * 4
+
+
+def test_a_no_whose_caller_has_not_run_yet_answers_what_this_client_asks_in_that_turn() -> None:
+    """The flight was over, its caller was yet to be resumed with the "no", and another call paid the same payment."""
+    wire = Wire([NO_CONNECTION])
+
+    async def story() -> None:
+        async with client(wire, journal=Durable(), policy=RetryPolicy.none()) as alphapo:
+            first = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0.005)
+            await alphapo._registry.flights["payout-17"].is_finished.wait()
+            assert not first.done()
+            with pytest.raises(WithdrawalNotSent):
+                await alphapo.withdraw(request())
+            with pytest.raises(WithdrawalNotSent):
+                await first
+
+    run(story())
+    assert wire.posts == 1
