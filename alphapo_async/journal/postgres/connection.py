@@ -61,6 +61,7 @@ _PASSING: Final = (
     asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,  # shut down, restarted, starting up
     asyncpg.TransactionRollbackError,  # deadlock, serialization
+    asyncpg.LockNotAvailableError,  # the role's lock_timeout
     asyncpg.TooManyConnectionsError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby that takes over
 )

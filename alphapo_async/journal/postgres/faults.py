@@ -26,6 +26,7 @@ _STATES: Final = {
     "42P01": "tables gone",
     "53100": "disk full",
     "53300": "too many connections",
+    "55P03": "no answer",
     "57014": "no answer",
     "58P01": "server upgraded",
     "08": "lost",

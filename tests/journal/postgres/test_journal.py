@@ -388,6 +388,21 @@ async def test_what_arrives_late_is_not_done_twice(between: Pooler) -> None:
     await journal.aclose()
 
 
+async def test_a_lock_that_a_role_does_not_wait_for_is_tried_again() -> None:
+    """A `lock_timeout` of the role ends the statement sooner than ours: a transaction of somebody else's may be over in a moment."""
+    limited = f"{postgres.url()}{'&' if '?' in postgres.url() else '?'}options=-clock_timeout%3D20"
+    journal = PostgresJournal(limited, schema=postgres.schema())
+    await learn(journal, "f", asked("f"))
+    connection = await asyncpg.connect(postgres.url())
+    async with connection.transaction():
+        await connection.execute(f"select from {journal._server.schema}.withdrawals for update")
+        learning = asyncio.ensure_future(learn(journal, "f", LOST, now=1.0))
+        await asyncio.sleep(0.1)
+    await connection.close()
+    assert (await learning).attempts == 1
+    await journal.aclose()
+
+
 async def test_what_is_read_back_is_written_once_more(between: Pooler) -> None:
     """A standby may still be without it: whoever no longer waits for a standby lets others see what only this machine has."""
     journal = PostgresJournal(between.url, schema=postgres.schema())
