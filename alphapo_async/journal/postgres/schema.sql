@@ -277,6 +277,12 @@ begin
     from {s}.withdrawals where account = wanted.account and foreign_id = wanted.foreign_id;
   end if;
   select * into known from {s}.withdrawals where account = wanted.account and foreign_id = wanted.foreign_id;
+  if known.state in ('rejected', 'not_sent', 'key_refused', 'conflict') and here.epoch_number > greatest(known.epoch, (
+    select coalesce(({legible} ->> 'reaffirmed_in')::integer, 0) from {s}.withdrawals where id = known.id
+  )) then
+    raise exception 'Withdrawal %: the journal went back, and whether its last word (%) still stands is for AlphaPo to say: client.enqueue() asks; it was not enqueued.',
+      wanted.foreign_id, known.state using errcode = 'unique_violation';
+  end if;
   if known.digest <> wanted.digest and known.state in ('rejected', 'not_sent', 'key_refused') then
     raise exception 'Withdrawal %: another payment under this foreign_id moved no money (%); enqueue this one with client.enqueue().',
       wanted.foreign_id, known.state using errcode = 'unique_violation';

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
@@ -270,6 +271,24 @@ async def test_what_must_not_be_enqueued_is_refused(
         error, match=r"(not|nothing was) enqueued|enqueue it again|moved no money \(rejected\); enqueue this one"
     ):
         await fetch(ROWS.enqueue_statement("default", second, host, TIMES, failover_is_lossless=False))
+
+
+@pytest.mark.parametrize("second", ["1", "2"])
+@pytest.mark.parametrize("state", ["not_sent", "rejected", "key_refused"])
+@pytest.mark.parametrize("confirmed_in", [0, 3])
+async def test_a_no_from_before_the_journal_went_back_is_not_repeated(
+    fetch: Fetch, second: str, state: str, confirmed_in: int
+) -> None:
+    """It may have been sent again and paid since, and the refusal said that no money moved. What AlphaPo has confirmed since counts."""
+    await fetch(ROWS.enqueue_statement("default", asked("a"), "h", TIMES, failover_is_lossless=False))
+    confirmed = f"""(rest::jsonb || '{{"reaffirmed_in": {confirmed_in}}}')::json"""
+    await fetch(f"update s.withdrawals set state = '{state}', rest = {confirmed}")
+    await fetch("update s.journal set epoch_number = 3, epoch_since = 1")
+    with pytest.raises(asyncpg.UniqueViolationError) as caught:
+        await fetch(ROWS.enqueue_statement("default", asked("a", second), "h", TIMES, failover_is_lossless=False))
+    says_no = re.search("moved no money|never arrived|has ended", str(caught.value)) is not None
+    assert says_no == (confirmed_in == 3)
+    assert ("the journal went back" in str(caught.value)) != says_no
 
 
 def test_bytes_that_another_release_wrote_are_the_same_payment() -> None:
