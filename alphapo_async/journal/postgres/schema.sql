@@ -225,10 +225,12 @@ begin
   then
     raise exception 'This is no request of a client; nothing was enqueued.' using errcode = 'invalid_parameter_value';
   end if;
-  select * into here from {s}.journal for share;
-  if here.identity <> {s}.identity() and handed ->> 'failover_is_lossless' = 'false' then  -- that nothing was lost is for a worker to record
-    update {s}.journal set identity = {s}.identity(), epoch_number = epoch_number + 1, epoch_since = moment
-    where identity <> {s}.identity();
+  select * into here from {s}.journal;
+  if here.identity <> {s}.identity() and handed ->> 'failover_is_lossless' = 'false' then
+    -- The next worker records the sight of it. Recorded here, it would have every worker wait for the caller's transaction.
+    here.epoch_number := here.epoch_number + 1;
+    here.epoch_since := moment;
+  else
     select * into here from {s}.journal for share;
   end if;
   insert into {s}.accounts (account, host) values (wanted.account, handed ->> 'host') on conflict do nothing;

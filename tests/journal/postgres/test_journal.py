@@ -388,6 +388,28 @@ async def test_what_arrives_late_is_not_done_twice(between: Pooler) -> None:
     await journal.aclose()
 
 
+async def test_workers_do_not_wait_for_a_transaction_that_saw_a_failover_first(journal: PostgresJournal) -> None:
+    """A statement recorded the new identity in it: until its end no lease was prolonged, and it waited ten seconds for its own lock."""
+    await journal.join(ACCOUNT, "h", "worker", FAR)
+    await postgres.take_identity(journal._server.schema, "x/00000002")
+    journal._server._retry_for = 0.2
+
+    def enqueued(_known: Row | None) -> tuple[Row, Sequence[Entry]]:
+        return new_row(ACCOUNT, "b", asked("b", worker=None), 1.0, is_durable=True, epoch=journal.epoch), ()
+
+    connection = await asyncpg.connect(postgres.url())
+    async with asyncio.timeout(2), connection.transaction():
+        await connection.fetch(journal.enqueue_statement(ACCOUNT, asked("a", worker=None), "h", 100.0, 86_400.0))
+        assert await journal.renew("worker", FAR + 1, 1.0)
+        await journal.update_within(connection, ACCOUNT, "b", enqueued)
+    await connection.close()
+    assert journal.epoch.number == 1
+    for foreign_id in ("a", "b"):
+        found = await journal.find(ACCOUNT, foreign_id)
+        assert found is not None
+        assert (found.epoch, is_frozen(found)) == (1, False)
+
+
 async def test_a_lock_that_a_role_does_not_wait_for_is_tried_again() -> None:
     """A `lock_timeout` of the role ends the statement sooner than ours: a transaction of somebody else's may be over in a moment."""
     limited = f"{postgres.url()}{'&' if '?' in postgres.url() else '?'}options=-clock_timeout%3D20"
