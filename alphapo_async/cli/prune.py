@@ -15,6 +15,7 @@ from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal import account_of, account_rows, journal, journal_named, journal_options, with_journal
 from alphapo_async.cli.options import Duration, Words
 from alphapo_async.cli.output import counted, echo
+from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.history import Entry, noted
 from alphapo_async.core.redaction import is_about, is_finished, redacted, tombstone
 from alphapo_async.core.row import Row
@@ -59,6 +60,7 @@ def redact(
 
     Outcome, figure, AlphaPo's id and the history's own words stay.
     """
+    survive_lost_output()
     if sum(one is not None for one in (foreign_id, reference, age)) != 1:
         raise click.UsageError("Name one of FOREIGN_ID, --end-user-reference and --older-than.")
     now, owner = time.time(), account_of(account, os.environ)
@@ -82,6 +84,7 @@ def prune(*, age: float, yes: bool, name: str | None, account: str | None) -> No
 
     The id stays known, so that nothing is paid again under it, and the totals stay exact. One line replaces the history.
     """
+    survive_lost_output()
     now, owner = time.time(), account_of(account, os.environ)
     line = Entry(now, "pruned", "the history before this line", release=__version__)
     found = with_journal(

@@ -1,4 +1,4 @@
-"""Standard output and standard error whose writes never fail, for commands that move money.
+"""Standard output and standard error whose writes never fail, for commands that move money or change the journal.
 
 A closed pipe or a full disk while such a command reports must change neither an outcome nor the exit code. What cannot be written is
 dropped. Other commands keep the usual streams: `alphapo journal export` must end where its output cannot be written.

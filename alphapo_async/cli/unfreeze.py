@@ -14,6 +14,7 @@ from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal import account_of, by_option, journal, journal_named, journal_options, with_journal
 from alphapo_async.cli.options import Words
 from alphapo_async.cli.output import clean, counted, echo
+from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.evidence import Unfrozen
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.row import Row, is_frozen, quiet_ends_at
@@ -62,6 +63,7 @@ def unfreeze(
     It is taken only after the quiet time: 30 minutes (or `RetryPolicy.quiet`) after the journal was first seen to have gone back.
     Until then AlphaPo may still accept what was sent before, and its books do not show that yet. See `alphapo runbook failover`.
     """
+    survive_lost_output()
     if [foreign_id is not None, is_all, nothing_lost].count(True) != 1:
         raise click.UsageError("Pass one of FOREIGN_ID, --all and --nothing-lost.")
     opened = journal_named(name, os.environ)

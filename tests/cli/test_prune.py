@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from alphapo_async.__main__ import main
 from alphapo_async.cli.prune import closing_words
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import Attempt, CalledBack, Released, ReplyExcerpt, Reported, Requested, Revision
@@ -124,6 +125,18 @@ def test_what_is_old_and_over_is_forgotten(path: Path, command: str) -> None:
     assert (row.state, row.withdrawal.id, row.attempts) == ("accepted", "id of one", 2 if command == "redact" else 0)
     again = invoke(*arguments)
     assert (again.exit_code, again.output.splitlines()[-1]) == (0, f"Nothing to {command}: 2 were done before.")
+
+
+@pytest.mark.parametrize("arguments", [("redact", "--end-user-reference", PERSON), ("prune", "--older-than", "1d")])
+def test_a_full_disk_at_the_report_changes_no_exit_code(
+    path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    """What was removed is removed."""
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123 - a device
+        monkeypatch.setattr("sys.stdout", full)
+        with pytest.raises(SystemExit) as ended:
+            main(["journal", *arguments, "--yes", "--journal", str(path)])
+    assert ended.value.code == 0
 
 
 def test_nothing_happens_without_a_yes(path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from alphapo_async.__main__ import main
 from alphapo_async.cli.unfreeze import unfreeze_in
 from alphapo_async.core.evidence import Unfrozen
 from alphapo_async.core.row import Row
@@ -138,6 +139,16 @@ def test_nothing_was_lost(path: Path) -> None:
     assert row(path, "a").epoch == 1
     said = "nothing was lost when the journal went back, by anna: not in the export"
     assert said in invoke("journal", "show", "a", "--journal", str(path)).stdout
+
+
+def test_a_full_disk_at_the_report_does_not_ask_for_it_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is recorded, and the exit code says so; called again, it would be refused."""
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123 - a device
+        monkeypatch.setattr("sys.stdout", full)
+        with pytest.raises(SystemExit) as ended:
+            main(["journal", "unfreeze", "a", *WHY, "--anyway", "--journal", str(path)])
+    assert row(path, "a").epoch == 1
+    assert ended.value.code == 0
 
 
 @pytest.mark.parametrize(
