@@ -6,6 +6,7 @@ app.router.add_post("/alphapo", callbacks(client, handler))
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 from aiohttp import web
 
@@ -29,9 +30,12 @@ def callbacks(client: Client, handler: Handler) -> Callable[[web.Request], Await
     check_arguments(client, handler)
 
     async def take(http: web.Request) -> web.Response:
-        body = await http.content.read(0)
-        while len(body) <= LARGEST and (part := await http.content.readany()):
-            body += part
+        body = b""
+        try:
+            while len(body) <= LARGEST and (part := await http.content.readany()):
+                body += part
+        except (ConnectionError, web.RequestPayloadError):  # it broke off or cannot be unpacked; AlphaPo sends it again
+            return web.Response(status=HTTPStatus.BAD_REQUEST)
         return web.Response(status=await answer(client, handler, list(http.headers.items()), body))
 
     return take

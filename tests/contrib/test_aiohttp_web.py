@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -57,3 +59,28 @@ async def test_a_body_without_end_is_not_read_to_its_end(served: tuple[str, Hand
             pass  # the server hung up while the rest was being sent
     assert sent < 100 * LARGEST
     assert served[1].seen == []
+
+
+async def test_a_body_that_cannot_be_unpacked_is_refused(served: tuple[str, Handling]) -> None:
+    """As one that cannot be read: it is no fault of the server."""
+    async with aiohttp.ClientSession() as http:
+        packed = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        async with http.post(served[0], headers=packed, data=b"not gzip") as answer:
+            assert (answer.status, await answer.read()) == (400, b"")
+    assert served[1].seen == []
+
+
+async def test_a_body_that_breaks_off_is_no_error(
+    served: tuple[str, Handling], caplog: pytest.LogCaptureFixture
+) -> None:
+    """AlphaPo sends it again; a traceback would call for somebody."""
+    port = int(served[0].split(":")[2].split("/")[0])
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /alphapo HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nhello")
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    writer.close()
+    await writer.wait_closed()
+    await asyncio.sleep(0.05)
+    assert served[1].seen == []
+    assert [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR] == []
