@@ -9,7 +9,7 @@ from typing import Final
 from alphapo_async.cli.output import clean, requested_text
 from alphapo_async.cli.row_fields import body_hash, outcome_of
 from alphapo_async.core.history import Entry
-from alphapo_async.core.row import Row, is_by_hand, is_ended, is_in_doubt, is_stale_no
+from alphapo_async.core.row import Row, is_by_hand, is_ended, is_in_doubt, is_stale_no, own_transaction
 
 __all__ = ["HISTORY_HEADS", "OPEN_HEADS", "asked", "history_rows", "moment", "money", "open_rows", "row_pairs", "why"]
 
@@ -70,7 +70,7 @@ def row_pairs(row: Row) -> list[tuple[str, str]]:
         ("look-ups", str(row.look_ups)),
         ("AlphaPo's id", "" if known is None or known.id is None else str(known.id)),
         ("AlphaPo's status", "" if known is None else known.status or ""),
-        *(("txid", txid) for txid in (row.transaction.txids if row.transaction else ())),
+        *(("txid", txid) for txid in txids_text(own_transaction(row)).split()),
         ("existing withdrawal", existing(row)),
         ("error", _error(row)),
         ("refusal", refusal(row)),

@@ -35,7 +35,7 @@ from alphapo_async.core.errors import (
     WithdrawalError,
 )
 from alphapo_async.core.results import BatchResult
-from alphapo_async.core.row import Row, counted_as
+from alphapo_async.core.row import Row, counted_as, own_transaction
 from alphapo_async.journal import Journal, is_shared
 
 __all__ = ["result_fields", "result_line", "resume", "row_fields", "row_line", "stopping"]
@@ -216,9 +216,9 @@ def stopping() -> Iterator[asyncio.Event]:
 
 def row_line(row: Row) -> str:
     """Return the line for a withdrawal that has changed at AlphaPo: its status, id, txids and fees."""
-    known = row.withdrawal
+    known, own = row.withdrawal, own_transaction(row)
     shown = (known.status, known.id) if known is not None else (None, None)
-    parts = (row.foreign_id, counted_as(row), *shown, txids_text(row.transaction), fees_text(row.transaction))
+    parts = (row.foreign_id, counted_as(row), *shown, txids_text(own), fees_text(own))
     return "  ".join(str(part) for part in parts if part not in (None, ""))
 
 

@@ -11,7 +11,7 @@ from alphapo_async.cli.output import fees_text
 from alphapo_async.core.codec import plain
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import WithdrawalRequest, is_on_xrp_ledger
-from alphapo_async.core.row import Row, counted_as
+from alphapo_async.core.row import Row, counted_as, own_transaction
 
 __all__ = ["FIELDS", "OUTCOME_FIELDS", "body_hash", "fields_of", "iso_moment", "line_fields", "outcome_of"]
 
@@ -51,7 +51,7 @@ def body_hash(row: Row) -> str | None:
 
 def fields_of(row: Row) -> dict[str, Any]:
     """Return what a row says, field by field; None for what it does not know."""
-    known, transaction = row.withdrawal, row.transaction
+    known, transaction = row.withdrawal, own_transaction(row)
     figure, currency = row.revision.asked
     return {
         **dict.fromkeys(FIELDS),

@@ -11,7 +11,7 @@ from alphapo_async.cli.output import amount, pairs, requested_text, txids_text
 from alphapo_async.cli.row_fields import outcome_of
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import ENDED, Money, Transaction, Withdrawal
-from alphapo_async.core.row import NEGATIVE_STATES, Row, is_stale_no
+from alphapo_async.core.row import NEGATIVE_STATES, Row, is_stale_no, own_transaction
 
 __all__ = ["contradiction", "news", "one_below_the_other", "side_by_side", "status_code"]
 
@@ -135,7 +135,7 @@ def _journal(row: Row | None, *, is_durable: bool) -> Mapping[str, str]:
         "id": "" if known.id is None else str(known.id),
         "sent": _figure(known.sender_amount, known.sender_currency),
         "received": _figure(known.receiver_amount, known.receiver_currency),
-        "txid": txids_text(row.transaction),
+        "txid": txids_text(own_transaction(row)),
         "error": row.contradiction or "",
         "attempts": str(row.attempts),
         "look-ups": str(row.look_ups),

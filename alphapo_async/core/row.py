@@ -36,6 +36,7 @@ __all__ = [
     "is_refused_after",
     "is_stale_no",
     "may_have_forgotten",
+    "own_transaction",
     "put_in_doubt",
     "quiet_ends_at",
     "seen_in",
@@ -183,6 +184,12 @@ def is_in_doubt(row: Row) -> bool:
     """AlphaPo may have it: an attempt may have arrived, AlphaPo knows the id, or the journal may have forgotten an earlier request."""
     is_known = row.doubt_since is not None or row.look_ups_only or row.refusal is not None
     return row.state == "open" and (is_known or is_new_since_rollback(row))
+
+
+def own_transaction(row: Row) -> Transaction | None:
+    """Return what AlphaPo shows of the row's payment; None where it shows nothing, or another withdrawal in its place."""
+    is_another = row.state == "conflict" or (row.state == "open" and bool(row.differences))
+    return None if is_another else row.transaction
 
 
 def is_new_since_rollback(row: Row) -> bool:

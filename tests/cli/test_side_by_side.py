@@ -185,6 +185,8 @@ def test_the_journal_shows_its_txids_too() -> None:
     """As far as a look-up or a callback gave them."""
     known = structs.replace(row(), transaction=FOUND)
     assert lines(known, FOUND)["txid"] == ("abc", "abc")
+    another = structs.replace(known, state="conflict")
+    assert lines(another, FOUND)["txid"] == ("", "abc")
 
 
 def test_a_final_status_that_the_journal_did_not_have_is_news() -> None:

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.core.models import Withdrawal
+from alphapo_async.core.comparison import Difference
+from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.row import (
     CORRECTABLE_STATES,
     MANY,
@@ -18,6 +19,7 @@ from alphapo_async.core.row import (
     Assumptions,
     Epoch,
     Row,
+    State,
     counted_as,
     has_expired,
     is_by_hand,
@@ -28,6 +30,7 @@ from alphapo_async.core.row import (
     is_refused_after,
     is_stale_no,
     may_have_forgotten,
+    own_transaction,
     put_in_doubt,
     quiet_ends_at,
     seen_in,
@@ -117,6 +120,24 @@ def test_the_witness_is_named() -> None:
     result = withdrawal_of(ACCEPTED_ROW, "journal")
     assert result == replace(TOLD, amount=Decimal(1), source="journal")
     assert withdrawal_of(row(), "journal") is None
+
+
+@pytest.mark.parametrize(
+    ("state", "differences", "is_own"),
+    [
+        ("open", (), True),
+        ("open", (Difference("amount", "1", "2"),), False),
+        ("accepted", (Difference("amount", "1", "2"),), True),
+        ("conflict", (), False),
+    ],
+)
+def test_what_alphapo_shows_of_another_withdrawal_is_not_the_row_s(
+    state: State, differences: tuple[Difference, ...], *, is_own: bool
+) -> None:
+    """Its txids in a report would be booked for a payment that they do not belong to."""
+    shown = Transaction(id=7)
+    known = replace(row(), state=state, differences=differences, transaction=shown)
+    assert own_transaction(known) == (shown if is_own else None)
 
 
 def test_doubt_is_open_and_may_have_arrived() -> None:

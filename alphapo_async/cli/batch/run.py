@@ -31,7 +31,7 @@ from alphapo_async.core.errors import AlphapoError, AlphapoUnavailable, Authenti
 from alphapo_async.core.events import Event
 from alphapo_async.core.models import Totals, WithdrawalRequest
 from alphapo_async.core.results import FlightResult, result_of, to_outcome
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Row, own_transaction
 from alphapo_async.journal import Journal
 
 __all__ = ["BatchShutdown", "Job", "Orders", "pay_file"]
@@ -348,7 +348,7 @@ class _Run:
                 was_found = is_looked_up and row is not None and not row.arrivals
                 origin: _Origin = "journal" if source == "journal" else "AlphaPo" if was_found else "run"
                 line = self._job.index.line_of(result.request.foreign_id)
-                shown = None if row is None else row.transaction
+                shown = None if row is None else own_transaction(row)
                 cells = cells_of(result, line, shown, is_stopped=self._ending.why is not None)
                 if orders.follow and (result.outcome in _OPEN_ENDED if row is None else is_followed(row)):
                     self._following.add(result.request.foreign_id, _kept(result.outcome, cells, result.request, origin))
@@ -365,7 +365,7 @@ class _Run:
             async for row, _, is_done, kept in found:
                 _, cells, request, origin = _read_kept(kept)
                 result = result_of(0, request, to_outcome(FlightResult(row.foreign_id, row, is_from_journal=True)))
-                cells = cells_of(result, int(cells[_LINE]), row.transaction)
+                cells = cells_of(result, int(cells[_LINE]), own_transaction(row))
                 if is_done:
                     self._tell(result.outcome, cells, request, origin, row_fact(result.error))
                 else:
