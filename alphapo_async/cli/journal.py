@@ -19,6 +19,7 @@ from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Words, existing, journals_here, json_option, no_password
 from alphapo_async.cli.output import clean, counted, echo, fitting_totals, json_text, make_console, pairs, show_table
 from alphapo_async.cli.row_fields import fields_of, line_fields, outcome_of
+from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.cli.usage import SuggestingGroup
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
@@ -291,6 +292,7 @@ def totals(*, as_json: bool, name: str | None, account: str | None) -> None:
 @_journal_option
 def backup(*, target: str, name: str | None) -> None:
     """Copy a journal's file while it is in use; TARGET must not exist."""
+    survive_lost_output()
 
     async def use(opened: Journal) -> None:
         if not isinstance(opened, SqliteJournal):
@@ -322,6 +324,7 @@ def copy(*, target: str, name: str | None) -> None:
     The copy is refused while a worker uses the file. Every row is compared. Then the file is closed for good: nothing is sent
     from it again.
     """
+    survive_lost_output()
 
     async def use(opened: Journal) -> int:
         into = open_journal(target)

@@ -13,6 +13,7 @@ from typing import get_args
 import click
 import pytest
 
+from alphapo_async.__main__ import main
 from alphapo_async.cli.journal import account_of, account_rows, journal_named, list_rows, login_name
 from alphapo_async.cli.row_fields import outcome_of
 from alphapo_async.core.errors import ConfigurationError
@@ -226,6 +227,22 @@ def test_a_mistyped_path_does_not_read_as_all_clear(
     check = "Check --journal, or ALPHAPO_JOURNAL. Nothing was sent."
     assert (result.exit_code, result.output) == (2, f"no such journal: {tmp_path}/mistyped.db. {check}\n")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["backup", "copy"])
+def test_a_full_disk_at_the_report_does_not_ask_for_it_again(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """It is done, and would be refused when called again."""
+    target = str(tmp_path / "backup.db")
+    if command == "copy":
+        asyncio.run(postgres.execute("create database copied_without_report"))
+        target = postgres.database("copied_without_report").replace(":@", "@")
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123 - a device
+        monkeypatch.setattr("sys.stdout", full)
+        with pytest.raises(SystemExit) as ended:
+            main(["journal", command, target, "--journal", str(path)])
+    assert ended.value.code == 0
 
 
 def test_a_backup_is_made_once(path: Path, tmp_path: Path) -> None:
