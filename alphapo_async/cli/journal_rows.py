@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-from alphapo_async.cli.output import clean, requested_text
+from alphapo_async.cli.output import clean, requested_text, txids_text
 from alphapo_async.cli.row_fields import body_hash, outcome_of
 from alphapo_async.core.history import Entry
 from alphapo_async.core.row import Row, is_by_hand, is_ended, is_in_doubt, is_stale_no, own_transaction
