@@ -208,7 +208,8 @@ def test_a_mistyped_address_is_shown_before_anything_is_paid(local: Local) -> No
     words = f"warning: address '{MISTYPED}' is mistyped or cut: its checksum does not fit."
     asked = invoke(*withdrawing("paying-typo", address=MISTYPED), stdin=Terminal(b"n\n"), **ELSEWHERE)
     assert asked.exit_code == 1
-    assert asked.stderr.splitlines()[-3:] == [words, "Pay this? [y/N]: n", "Not confirmed: this call sent nothing."]
+    shown = asked.stderr.replace(": n\n", ":")  # older versions of click do not repeat the answer
+    assert shown.splitlines()[-2:] == [words, "Pay this? [y/N]:Not confirmed: this call sent nothing."]
     meant = invoke(*withdrawing("paying-typo", address=MISTYPED, deadline="0.1"), "--yes", **ELSEWHERE)
     assert words in meant.stderr.splitlines()
     paid = local.invoke(*withdrawing("paying-typo", address=MISTYPED))

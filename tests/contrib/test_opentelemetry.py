@@ -56,8 +56,13 @@ class Backend:
 
     def above_zero(self) -> dict[str, list[tuple[dict[str, Any], Any]]]:
         """Return the same without the points at 0."""
-        points = {name: [point for point in points if point[1]] for name, points in self.metrics().items()}
-        return {name: above for name, above in points.items() if above}
+        return above_zero(self.metrics())
+
+
+def above_zero(metrics: dict[str, list[tuple[dict[str, Any], Any]]]) -> dict[str, list[tuple[dict[str, Any], Any]]]:
+    """Return the points that are not 0."""
+    points = {name: [point for point in points if point[1]] for name, points in metrics.items()}
+    return {name: above for name, above in points.items() if above}
 
 
 SHOP = {"alphapo.account": "shop"}
@@ -248,12 +253,13 @@ def test_what_happens_without_a_flight_is_counted_too() -> None:
     ):
         backend.telemetry(one)
 
-    result = backend.above_zero()
+    metrics = backend.metrics()  # once: older versions give the value of a gauge to one reading only
+    result = above_zero(metrics)
     assert result["alphapo.callbacks"] == [({**SHOP, "alphapo.status": name}, 1) for name in ("confirmed", "other")]
     assert result["alphapo.journal.went_back"] == [(SHOP, 1)]
     assert result["alphapo.task.failures"] == [(SHOP, 1)]
     keys = [({**SHOP, "alphapo.key_fingerprint": name}, refused) for name, refused in (("old", 1), ("new", 0))]
-    assert backend.metrics()["alphapo.key.refused"] == keys
+    assert metrics["alphapo.key.refused"] == keys
     assert result["alphapo.contradictions"] == [(SHOP, 1)]
     assert result["alphapo.withdrawal.outcomes"] == [({**SHOP, "alphapo.outcome": "accepted"}, 1)]
     assert result["alphapo.circuit_breaker.open"] == [(SHOP, 1)]

@@ -584,7 +584,8 @@ def test_every_run_shows_warnings_and_rows_that_are_not_paid_before_it_pays(tmp_
         f"  line 2: warning: address '{BITCOIN[:-1]}b' is mistyped or cut: its checksum does not fit.",
     ]
     asked = invoke("batch", str(path), stdin=Terminal(b"n\n"), **ELSEWHERE)
-    assert asked.stderr.splitlines()[-6:] == [*notices, "Pay this? [y/N]: n", "Not confirmed: this call sent nothing."]
+    shown = asked.stderr.replace(": n\n", ":")  # older versions of click do not repeat the answer
+    assert shown.splitlines()[-5:] == [*notices, "Pay this? [y/N]:Not confirmed: this call sent nothing."]
     with RunningSandbox() as sandbox:
         paid = invoke("batch", str(path), **sandbox.environment)
         assert (paid.exit_code, sandbox.ledger.posts) == (1, 2)
