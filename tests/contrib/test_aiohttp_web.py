@@ -73,7 +73,7 @@ async def test_a_body_that_cannot_be_unpacked_is_refused(served: tuple[str, Hand
 async def test_a_body_that_breaks_off_is_no_error(
     served: tuple[str, Handling], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """AlphaPo sends it again; a traceback would call for somebody."""
+    """AlphaPo sends it again; a traceback would ask for help."""
     port = int(served[0].split(":")[2].split("/")[0])
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"POST /alphapo HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nhello")

@@ -411,7 +411,7 @@ async def test_workers_do_not_wait_for_a_transaction_that_saw_a_failover_first(j
 
 
 async def test_a_lock_that_a_role_does_not_wait_for_is_tried_again() -> None:
-    """A `lock_timeout` of the role ends the statement sooner than ours: a transaction of somebody else's may be over in a moment."""
+    """A `lock_timeout` of the role ends the statement sooner than ours: another program's transaction may be over in a moment."""
     limited = f"{postgres.url()}{'&' if '?' in postgres.url() else '?'}options=-clock_timeout%3D20"
     journal = PostgresJournal(limited, schema=postgres.schema())
     await learn(journal, "f", asked("f"))
