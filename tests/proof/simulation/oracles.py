@@ -15,6 +15,7 @@ import msgspec
 
 from alphapo_async.core.errors import JournalError, WithdrawalError
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest, requested_figure
+from alphapo_async.core.replies import INTERNAL_ERROR
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import NEGATIVE_STATES, Row, counted_as, is_ended
 from alphapo_async.engine.clock import COMMIT_GRACE
@@ -369,7 +370,7 @@ class Oracles:
         self.told[outcome] = self.told.get(outcome, 0) + 1
         if told.foreign_id not in (None, name):
             self._fail(f"{name}: told of {told.foreign_id}")
-        if getattr(told, "reason", "") == "error":
+        if getattr(told, "reason", "") == INTERNAL_ERROR:
             self._fail(f"{name}: told of an error that should not be")
         if isinstance(told, Withdrawal):
             self._told_accepted.add(name)

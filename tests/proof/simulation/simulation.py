@@ -416,6 +416,8 @@ class Simulation:
         self._trace(f"event: {event.name} {event.foreign_id or ''} {event.outcome or ''} {event.reason or ''}")
         if event.name == "begun":
             process.begins(event.foreign_id or "")
+        if event.name == "task failed":
+            self._fail(f"{process.name}: task failed: {event.reason}")
         if event.name == "contradiction" and self.scenario.broken is None:
             self.troubles["contradiction told"] += 1
 

@@ -283,12 +283,13 @@ _PACE: Final = (
             Edit(
                 "core/rate_limit.py",
                 "when = max(state.held_until, now if priority.is_first or is_probe else _token_at(state, now))",
-                "when = max(state.held_until, now if priority.is_first or is_probe or kind is Priority.LOOK_UP else _token_at(state, now))",
+                "is_free = priority.is_first or is_probe or priority is Priority.LOOK_UP\n"
+                "    when = max(state.held_until, now if is_free else _token_at(state, now))",
             ),
             Edit(
                 "core/rate_limit.py",
                 "    return replace(state, tokens=_tokens(state, now) - 1, counted_at=now), _PAID[priority]",
-                "    if kind is Priority.LOOK_UP:\n        return state, _PERMITS[kind]\n"
+                "    if priority is Priority.LOOK_UP:\n        return state, _PERMITS[priority]\n"
                 "    return replace(state, tokens=_tokens(state, now) - 1, counted_at=now), _PAID[priority]",
             ),
         ),
