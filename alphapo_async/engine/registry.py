@@ -73,9 +73,8 @@ class Registry:
         if not self._lease.is_running:
             ago = await self.open_journal(request, due)
         asked = self.encode(request, resend_rejected=resend_rejected, attempted_before=attempted_before, ago=ago)
-        with self._recorder.reporting(
-            request.foreign_id
-        ):  # until the caller has it, which is a turn of the loop after the flight
+        # Until the caller has it, which is a turn of the loop after the flight.
+        with self._recorder.reporting(request.foreign_id):
             flight = await self._flight_of(asked, request, loop, due)
             outcome = to_outcome(await flight.waiters.join(due))
             while attempted_before and not flight.asked.attempted_before and _is_no(outcome):
