@@ -16,7 +16,7 @@ foreign_id.)
    request is newer than 2.0 and pays; A's caller gets "no" at 5.0.
 3. **Another worker's "no" counts as later than its date**, by `COMMIT_GRACE` and what two clocks may differ by
    (`Requested.no_counts_later_by`, set by `Lease`). A request of the same worker is compared with the date itself, as one clock gave both,
-   unless a "no" is on its way to a caller of this client when the request is made (`Recorder.is_reporting`).
+   unless a "no" is on its way to a caller of this client when the request is made (`Recorder.reporting`).
    Without it: A dates a "no" 2.0 by a clock that is 0.3 s behind B's, B asks at 2.1 by its own clock, before A's caller gets the "no".
 4. **A row that took longer than `COMMIT_GRACE` to be read is read again**: what it says may have been undone meanwhile.
    Without it: a process is stopped between reading "rejected" and reporting it, and another worker pays in between.

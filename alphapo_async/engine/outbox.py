@@ -16,6 +16,7 @@ from alphapo_async.core.row import NEGATIVE_STATES, Row, is_stale_no
 from alphapo_async.core.setting_checks import check_seconds
 from alphapo_async.engine.context import host_of
 from alphapo_async.engine.engine import Engine
+from alphapo_async.engine.recorder import Reporting
 from alphapo_async.journal import Outbox
 
 __all__ = ["OutboxWriter"]
@@ -54,7 +55,7 @@ class OutboxWriter:
             await self._registry.open_journal(request, None)
         expires_at = self._context.now() + check_seconds("expires_in", expires_in)
         asked = self._left_to_workers(request, expires_at, ago=loop.time() - began)
-        with self._recorder.reporting(request.foreign_id):
+        with Reporting(self._recorder.reporting, request.foreign_id):
             await self._record_or_raise(connection, request, asked)
 
     async def _record_or_raise(self, connection: Any, request: WithdrawalRequest, asked: Requested) -> None:

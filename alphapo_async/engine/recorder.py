@@ -48,7 +48,7 @@ from alphapo_async.journal import Journal, Outbox, is_shared
 from alphapo_async.journal.stored_rows import UnreadableRow
 from alphapo_async.supervisor import Supervisor
 
-__all__ = ["Offer", "Recorder"]
+__all__ = ["Offer", "Recorder", "Reporting"]
 
 _LATE_WRITE: Final = "late write"
 _OWED_PAUSE: Final = 1.0  # seconds before the journal is offered again what it would not take
@@ -82,22 +82,19 @@ class Offer(msgspec.Struct, eq=False):
         return self.made is not None and known is not None and to_record(known) == to_record(self.made)
 
 
-class _Reporting(contextlib.AbstractContextManager[None]):
-    """Counts a caller in while the block runs. A class, since every withdrawal enters one: a generator costs twice as much."""
+class Reporting(msgspec.Struct, gc=False):
+    """In a block with it a "no" of this withdrawal is read or recorded that a caller will get: others count it in `counts`."""
 
-    __slots__ = ("_counts", "_foreign_id")
-
-    def __init__(self, counts: dict[str, int], foreign_id: str) -> None:
-        self._counts = counts
-        self._foreign_id = foreign_id
+    counts: dict[str, int]
+    foreign_id: str
 
     def __enter__(self) -> None:
-        self._counts[self._foreign_id] = self._counts.get(self._foreign_id, 0) + 1
+        self.counts[self.foreign_id] = self.counts.get(self.foreign_id, 0) + 1
 
     def __exit__(self, *_: object) -> None:
-        left = self._counts.pop(self._foreign_id) - 1
+        left = self.counts.pop(self.foreign_id) - 1
         if left:
-            self._counts[self._foreign_id] = left
+            self.counts[self.foreign_id] = left
 
 
 class Recorder:
@@ -132,8 +129,8 @@ class Recorder:
         self._observer = observer
         self._supervisor = supervisor
         self._flights = flights
-        self._reporting: dict[str, int] = {}
-        """The withdrawals whose "no" may be on its way to a caller, without a flight, and to how many."""
+        self.reporting: dict[str, int] = {}
+        """To how many callers, without a flight, a "no" of a withdrawal may be on its way."""
         self._lagging: set[asyncio.Future[Row]] = set()
         self._owed: dict[asyncio.TimerHandle, Callable[[], None]] = {}
         self._is_ending = False
@@ -265,7 +262,7 @@ class Recorder:
         Raises:
             JournalError: the journal cannot be used; or it is too slow for the "no" to be relied on.
         """
-        with self.reporting(foreign_id):
+        with Reporting(self.reporting, foreign_id):
             return await self._find_to_report(foreign_id)
 
     async def _find_to_report(self, foreign_id: str) -> Row | None:
@@ -281,14 +278,6 @@ class Recorder:
             if row.state not in NEGATIVE_STATES or time() - requested_at <= COMMIT_GRACE:
                 return row
         raise _too_slow(foreign_id, recorded=True)
-
-    def reporting(self, foreign_id: str) -> contextlib.AbstractContextManager[None]:
-        """In the block a "no" of this withdrawal is read or recorded that a caller will get."""
-        return _Reporting(self._reporting, foreign_id)
-
-    def is_reporting(self, foreign_id: str) -> bool:
-        """Return whether a "no" of this withdrawal may be on its way to a caller of this client."""
-        return foreign_id in self._flights or foreign_id in self._reporting
 
     def _has_just_settled(self, row: Row) -> bool:
         """Return whether this worker dated it, by its own clock, and not long ago whichever of its clocks is right."""

@@ -18,6 +18,7 @@ from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.results import FlightResult, conflict_with, to_outcome
 from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.engine.flight import Flight, FlightParts
+from alphapo_async.engine.recorder import Reporting
 
 __all__ = ["Registry"]
 
@@ -74,7 +75,7 @@ class Registry:
             ago = await self.open_journal(request, due)
         asked = self.encode(request, resend_rejected=resend_rejected, attempted_before=attempted_before, ago=ago)
         # Until the caller has it, which is a turn of the loop after the flight.
-        with self._recorder.reporting(request.foreign_id):
+        with Reporting(self._recorder.reporting, request.foreign_id):
             flight = await self._flight_of(asked, request, loop, due)
             outcome = to_outcome(await flight.waiters.join(due))
             while attempted_before and not flight.asked.attempted_before and _is_no(outcome):
@@ -237,7 +238,8 @@ class Registry:
                 f"withdraw takes a WithdrawalRequest, not {type(request).__name__}; nothing was sent."
             )
         context, lease = self._context, self._lease
-        is_reporting = self._recorder.is_reporting(request.foreign_id)
+        # Where a "no" may be on its way to a caller of this client.
+        is_reporting = request.foreign_id in self.flights or request.foreign_id in self._recorder.reporting
         return Requested(
             lease.worker,
             Revision(encode_body(request, context.amount_format), request),
